@@ -1,10 +1,10 @@
-"""The register tile: the only arithmetic loop of the CPU kernels, written in vectors so that nothing is left to auto-vectorisation.
+"""The register tile: the only arithmetic loop of the CPU kernels, written in vectors, with nothing left to auto-vectorisation.
 
     acc[m, :] += a[row m, step i] * b[step i, lanes]        for i < length
 
-`a` is read one number at a time and spread over a vector, `b` is read a vector at a time, and rows x vectors sums stay in registers.
-Where step i and row m lie is told by offset tables, so one loop serves packed weights times image rows, image samples times packed
-gradients, or any other sum of outer products.
+`a` is read one number at a time and spread over a vector, `b` is read a vector at a time, and rows x vectors sums stay in
+registers. Where step i and row m lie is told by offset tables, so one loop serves packed weights times image rows, image samples
+times packed gradients, or any other sum of outer products.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-# What Numba compiles for, which need not be what it runs on: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES count. The same triple is in the
-# key of Numba's disk cache, so code cached for one vector length is never loaded for another.
+# What Numba compiles for, which need not be what it runs on: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES count. The same triple is in
+# the key of Numba's disk cache, so code cached for one vector length is never loaded for another.
 _, CPU_NAME, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 _ENABLED = frozenset(_FEATURES.split(","))
 VECTOR_BYTES = 64 if "+avx512f" in _ENABLED else 32 if "+avx2" in _ENABLED else 16
 REGISTERS = 32 if VECTOR_BYTES == 64 or CPU_NAME.startswith(("apple", "neoverse", "cortex")) else 16
+
+# Shapes of the tile, (rows, vectors), that fit the registers: rows * vectors sums, one vector of b and a spread number of a.
+TILES = ((8, 3), (4, 6), (2, 10), (1, 12)) if REGISTERS == 32 else ((6, 2), (4, 3), (2, 5), (1, 8))
 
 
 @intrinsic(prefer_literal=True)
 def outer_tile(typing_context, a, a_step, a_row, b, b_step, c, c_row, length, accumulate, rows, vectors):  # type: ignore[no-untyped-def]
     """Sum `length` outer products into c: c[m * c_row + lanes] = or += the tile.
 
-    `a`, `b` and `c` are pointers. Step i of `a` is at `a_step[i]` (a pointer to int32) or at `a_step * i` (a literal); its row m is
-    `a_row[m]` (a pointer to int32) or `a_row * m` (a literal) further on. Step i of `b` is at `b_step[i]`. `rows` and `vectors`
-    are literals, `length` at least 1.
+    `a`, `b` and `c` are pointers. Step i of `a` is at `a_step[i]` (a pointer to int32) or at `a_step * i` (a literal); its row m
+    is `a_row[m]` (a pointer to int32) or `a_row * m` (a literal) further on. Step i of `b` is at `b_step[i]`. `rows` and
+    `vectors` are literals, `length` at least 1.
     """
     if not (isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)):
         return None

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._array import contiguous
 from ..._jit import workers
+from ..._simd import TILES
 from ..geometry import ConvGeometry
 from . import correlate, plan, reduce
 
@@ -38,7 +39,7 @@ def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     if x.size == 0:
         return w
     walk = plan.walk_w(g, x.itemsize)
-    rows, vectors = plan.TILES[0]
+    rows, vectors = TILES[0]
     lanes = vectors * plan.lanes(x.itemsize)
     panels, all_blocks = -(-g.c_out // lanes), g.batch * walk.blocks[0] * walk.blocks[1] * walk.blocks[2]
     parts = min(all_blocks, -(-plan.FIXED_TASKS // (g.groups * panels)))
@@ -49,7 +50,7 @@ def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     pixels = walk.block[0] * walk.block[1]
     strips, turned = np.empty((threads, walk.strip_size), x.dtype), np.empty((threads, pixels * lanes), x.dtype)
     partial = np.empty(g.groups * panels * parts * row_offset.size * lanes, x.dtype)
-    reduce.kernel(rows, vectors)(
+    reduce.reduce(
         threads, _flat(x), _flat(y), (g.batch, g.groups, g.c_in, g.c_out), parts, lanes, walk.blocks, walk.block, g.x_size,
         tuple(axis.first for axis in walk.axes), tuple(axis.src_step for axis in walk.axes), walk.strip_shape, walk.depth_start,
         *walk.residues, row_offset, strips, turned, np.empty((threads, 2, pixels), np.int32), g.y_size, partial,
@@ -74,28 +75,29 @@ def _correlate(
         return
     bias = np.empty(0, dst.dtype) if b is None else _flat(b)
     for walk in walks:
-        rows, vectors = walk.tile
+        rows, vectors = TILES[walk.tile]
         row_blocks, length = -(-c_dst // rows), walk.tap_offset.size
-        dst_start, dst_step = (tuple(axis[i] for axis in walk.axes) for i in (0, 1))
-        count = tuple(axis.count for axis in walk.axes)
+        dst_start, dst_step = tuple(axis.dst_start for axis in walk.axes), tuple(axis.dst_step for axis in walk.axes)
+        count = tuple(axis.outputs for axis in walk.axes)
         if length == 0:  # a phase that no tap reaches, where the stride is larger than the window
-            cut = tuple(slice(s, s + d * (c - 1) + 1, d) for s, d, c in zip(dst_start, dst_step, count, strict=True))
-            dst.reshape(batch, groups * c_dst, *dst_size)[(..., *cut)] = bias.reshape(-1, 1, 1, 1) if b is not None else 0
+            cut = (slice(s, s + d * (c - 1) + 1, d) for s, d, c in zip(dst_start, dst_step, count, strict=True))
+            phase: Any = (..., *cut)
+            dst.reshape(batch, groups * c_dst, *dst_size)[phase] = bias.reshape(-1, 1, 1, 1) if b is not None else 0
             continue
         packed = _packed(w, groups, c_dst, c_src, walk, w.size // (groups * c_dst * c_src), adjoint)
         threads = workers(batch * groups * walk.blocks[0] * walk.blocks[1] * walk.blocks[2])
         strips = np.empty((threads, walk.strip_size), dst.dtype)
         row_pitch = int(walk.tile_start[-1]) + vectors * plan.lanes(dst.itemsize)
         sums = np.empty((threads, row_blocks * rows * row_pitch), dst.dtype)
-        correlate.kernel(rows, vectors)(
+        correlate.correlate(
             threads, src, packed, bias, problems, walk.blocks, walk.block, src_size, tuple(axis.first for axis in walk.axes),
             tuple(axis.src_step for axis in walk.axes), walk.strip_shape, walk.depth_start, *walk.residues, walk.tap_offset,
-            walk.tile_start, strips, sums, dst_size, dst_start, dst_step, count, dst,
+            walk.tile_start, walk.tile, strips, sums, dst_size, dst_start, dst_step, count, dst,
         )  # fmt: skip
 
 
 def _packed(w: Array, groups: int, c_dst: int, c_src: int, walk: plan.Walk, taps: int, adjoint: bool) -> Array:
-    rows = walk.tile[0]
+    rows = TILES[walk.tile][0]
     size = -(-c_dst // rows) * rows * walk.tap_offset.size
     packed = np.empty(groups * size, w.dtype)
     # w is (groups, c_out, c_in, taps): dst runs over c_out, or over c_in in the adjoint.
@@ -108,10 +110,9 @@ def _packed(w: Array, groups: int, c_dst: int, c_src: int, walk: plan.Walk, taps
 
 
 def _flat(a: Array) -> Array:
-    """The numbers of an array in order, writeable in type: Numba compiles every kernel anew for read-only arrays."""
-    flat = contiguous(a).reshape(-1)
+    """Return the numbers of an array in order, as a writeable type: Numba compiles every kernel anew for read-only arrays."""
+    flat: Array = contiguous(a).reshape(-1)
     if flat.flags.writeable or flat.size == 0:
         return flat
-    alias = np.frombuffer((ctypes.c_char * flat.nbytes).from_address(flat.ctypes.data), flat.dtype)
-    assert alias.flags.writeable
-    return alias
+    memory = (ctypes.c_char * flat.nbytes).from_address(flat.ctypes.data)
+    return np.frombuffer(memoryview(memory), flat.dtype)

@@ -1,13 +1,13 @@
 """How to walk through one contraction on a CPU: lattices, blocks, tiles and offset tables; a pure function of the geometry.
 
-Convolution reads its input at stride * p + dilation * k - pad_lo. Seen from one output phase, that is a sum over taps of samples
-`start + step * t` apart, whichever of the three contractions is meant:
+Convolution reads its input at stride * p + dilation * k - pad_lo. Seen from one output phase, that sums, over taps, the
+samples `start + step * t`:
 
-    contract_y  one phase:  dst p = t                  src q = stride * t + (dilation * k - pad_lo)
-    contract_x  a phase r:  dst q = stride * j + r - pad_lo,   src p = j - (dilation * k - r) / stride,   for the k where it divides
+    contract_y  one phase:  dst p = t                         src q = stride * t + (dilation * k - pad_lo)
+    contract_x  a phase r:  dst q = stride * j + r - pad_lo   src p = j - (dilation * k - r) / stride, for k where it divides
 
-Samples are copied into a strip of memory where those of one residue modulo `step` lie side by side. After that, stride is gone: every
-tap is an offset, and neighbouring outputs read neighbouring samples.
+Samples are copied into a strip of memory where those of one residue modulo `step` lie side by side. After that, stride is gone:
+every tap is an offset, and neighbouring outputs read neighbouring samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._simd import REGISTERS, VECTOR_BYTES
+from ..._simd import TILES, VECTOR_BYTES
 from ..geometry import ConvGeometry, Triple
 
 # A strip and its sums should stay in a core's own cache (512 KiB on Zen 3, 1 to 2 MiB on newer cores) beside the packed weights.
@@ -27,16 +27,13 @@ STRIP_BYTES = 256 << 10
 BLOCK_PIXELS = 256  # pixels that contract_w sums before it adds to its block of dw: their gradients fill half of L1
 FIXED_TASKS = 16  # contract_w splits its sum over pixels so, whatever the number of threads: the same bits on every machine
 
-# (rows, vectors) that fit the registers: rows * vectors sums, one vector of b and a spread number of a.
-TILES = ((8, 3), (6, 4), (4, 6), (2, 10), (1, 12)) if REGISTERS == 32 else ((6, 2), (4, 3), (2, 5), (1, 8))
-
 
 class Axis(NamedTuple):
-    """One spatial axis of one output phase: output `dst_start + dst_step * t`, t < count, sums taps at `src_start[.] + src_step * t`."""
+    """One axis of one output phase: output `dst_start + dst_step * t` sums taps at `src_start[.] + src_step * t`."""
 
     dst_start: int
     dst_step: int
-    count: int
+    outputs: int
     src_step: int
     taps: tuple[int, ...]
     src_start: tuple[int, ...]
@@ -76,13 +73,13 @@ class Walk(NamedTuple):
     tap_offset: np.ndarray[Any, Any]  # in the strip, for channel and tap
     tap_index: np.ndarray[Any, Any]  # in the weights, for tap
     tile_start: np.ndarray[Any, Any]  # in the strip, for the tiles of a whole block
-    tile: tuple[int, int]
+    tile: int  # number of its shape in TILES
 
     @property
     def blocks(self) -> tuple[int, int, int]:
         """Number of blocks along each axis."""
         rows, columns = self.block
-        return self.axes[0].count, -(-self.axes[1].count // rows), -(-self.axes[2].count // columns)
+        return self.axes[0].outputs, -(-self.axes[1].outputs // rows), -(-self.axes[2].outputs // columns)
 
 
 def lanes(itemsize: int) -> int:
@@ -140,7 +137,7 @@ def _walk(
     block_rows, block_columns = _block(axes, c_src * prod(parts), c_dst, problems, itemsize, threads)
     shape = (c_src, *parts, block_rows + rows.reach, block_columns + columns.reach)
     tile, starts = _tiles(c_dst, block_rows, block_columns, shape[5], itemsize)
-    slack = (tile[1] + 1) * lanes(itemsize)  # tiles read past the last sample they need, never past this
+    slack = (TILES[tile][1] + 1) * lanes(itemsize)  # tiles read past the last sample they need, never past this
     return Walk(
         axes,
         (block_rows, block_columns),
@@ -166,32 +163,33 @@ def _block(
         return (strip + sums) * itemsize <= STRIP_BYTES and (threads > 0 or r * c <= BLOCK_PIXELS)
 
     wide = TILES[0][1] * lanes(itemsize)
-    c, r = columns.count, 1
+    c, r = columns.outputs, 1
     while not fits(1, c) and c > wide:
         c = max(wide, -(-c // (2 * wide)) * wide)
-    while r < rows.count and fits(r + 1, c):
+    while r < rows.outputs and fits(r + 1, c):
         r += 1
-    while r > 1 and problems * depth.count * -(-rows.count // r) * -(-columns.count // c) < threads:
+    while r > 1 and problems * depth.outputs * -(-rows.outputs // r) * -(-columns.outputs // c) < threads:
         r = -(-r // 2)
-    row_blocks = -(-rows.count // r)
-    return -(-rows.count // row_blocks), c
+    row_blocks = -(-rows.outputs // r)
+    return -(-rows.outputs // row_blocks), c
 
 
-def _tiles(c_dst: int, rows: int, columns: int, pitch: int, itemsize: int) -> tuple[tuple[int, int], np.ndarray[Any, Any]]:
+def _tiles(c_dst: int, rows: int, columns: int, pitch: int, itemsize: int) -> tuple[int, np.ndarray[Any, Any]]:
     """Choose the tile and where tiles start, by the machine cycles that the block takes.
 
-    Tiles run over whole rows one by one, or across the rows of the strip as if they were one, computing the few samples between them
-    for nothing. A step of the tile costs its multiply-adds at two a cycle, its loads at two a cycle, or the four cycles one sum takes.
+    Tiles run over whole rows one by one, or across the rows of the strip as if they were one, computing the few samples between
+    them for nothing. A step of the tile takes its multiply-adds at two a cycle, its loads at two a cycle, or the four cycles of
+    one sum.
     """
-    best: tuple[float, tuple[int, int], np.ndarray[Any, Any]] | None = None
-    for m, v in TILES:
+    best: tuple[float, int, np.ndarray[Any, Any]] | None = None
+    for shape, (m, v) in enumerate(TILES):
         width, cycles = v * lanes(itemsize), max(m * v / 2, (m + v + 1) / 2, 4)
         across = np.arange(0, (rows - 1) * pitch + columns, width)
         row_by_row = np.add.outer(np.arange(rows) * pitch, np.arange(0, columns, width)).ravel()
         starts = min(across, row_by_row, key=len)
         cost = len(starts) * -(-c_dst // m) * cycles
         if best is None or cost < best[0]:
-            best = cost, (m, v), starts.astype(np.int64)
+            best = cost, shape, starts.astype(np.int64)
     assert best is not None
     return best[1], best[2]
 
@@ -209,4 +207,4 @@ def _tap_offset(axes: tuple[Axis, Axis, Axis], shape: tuple[int, ...]) -> np.nda
 
 def _tap_index(axes: tuple[Axis, Axis, Axis], w_size: Triple) -> np.ndarray[Any, Any]:
     a, b, c = (np.array(axis.taps, np.int64) for axis in axes)
-    return ((a[:, None, None] * w_size[1] + b[:, None]) * w_size[2] + c).ravel()  # type: ignore[no-any-return]
+    return ((a[:, None, None] * w_size[1] + b[:, None]) * w_size[2] + c).ravel()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._jit import njit
+from ..._jit import njit_inner
 
 Flat = Any  # a one-dimensional NumPy array
 
 
-@njit
+@njit_inner
 def fill_strip(
     src: Flat,
     base: int,
@@ -21,16 +21,15 @@ def fill_strip(
     row_residues: Flat,
     column_residues: Flat,
     begin: tuple[int, int, int],
-    block_rows: int,
+    fill_rows: int,
     strip: Flat,
 ) -> None:
     """Fill strip[c, depth tap, row part, column part, r, j] with the samples under a block of outputs, zero outside the source.
 
-    `begin` is the first output of the block on each axis; of the strip's rows, those that `block_rows` rows of outputs read are filled.
-    Row r of a part holds source row `src_first + residue + src_step * (begin + r)`, and so for columns.
+    `begin` is the first output of the block on each axis; only the first `fill_rows` rows of the strip are needed. Row r of a
+    part holds source row `src_first + residue + src_step * (begin + r)`, and so for columns.
     """
     channels, depths, row_parts, column_parts, strip_rows, width = shape
-    rows = strip_rows if block_rows > strip_rows else block_rows
     step = src_step[2]
     to = 0
     for c in range(channels):
@@ -41,18 +40,22 @@ def fill_strip(
                     first = src_first[2] + column_residues[cp] + step * begin[2]
                     left = min(width, max(0, -(first // step)))  # columns before the source starts
                     right = max(left, min(width, -((first - src_size[2]) // step)))  # and where it ends
-                    for r in range(rows):
+                    for r in range(fill_rows):
                         q1 = src_first[1] + row_residues[rp] + src_step[1] * (begin[1] + r)
                         row = to + r * width
                         if q0 < 0 or q0 >= src_size[0] or q1 < 0 or q1 >= src_size[1]:
-                            strip[row : row + width] = 0
+                            for j in range(width):
+                                strip[row + j] = 0
                         else:
                             start = base + ((c * src_size[0] + q0) * src_size[1] + q1) * src_size[2] + first
-                            strip[row : row + left] = 0
+                            for j in range(left):
+                                strip[row + j] = 0
                             if step == 1:
-                                strip[row + left : row + right] = src[start + left : start + right]
+                                for j in range(left, right):
+                                    strip[row + j] = src[start + j]
                             else:
                                 for j in range(left, right):
                                     strip[row + j] = src[start + step * j]
-                            strip[row + right : row + width] = 0
+                            for j in range(right, width):
+                                strip[row + j] = 0
                     to += strip_rows * width

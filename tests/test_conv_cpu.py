@@ -1,0 +1,143 @@
+"""The Numba drawer of convolution against `generic`: every contraction, blocks and tiles of all kinds, bits, threads, faults."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from oracles import conv_cases, normals, rounding_bound
+
+from numconv._simd import TILES
+from numconv.conv import cpu, generic, geometry
+from numconv.conv.cpu import plan
+
+
+def geometry_of(case):
+    return geometry.conv(case["x_shape"], case["w_shape"], case["stride"], case["pads"], case["dilation"], case["groups"])
+
+
+def worst_excess(g, dtype, seed):
+    """Largest ratio of the error to its bound over the three contractions, bias included, against `generic` in float64."""
+    x, w, y, b_y, b_x = normals(seed, g.x_shape, g.w_shape, g.y_shape, g.y_shape[1:2], g.x_shape[1:2], dtype=dtype)
+    worst = 0.0
+    for name, arrays, bias in (("contract_y", (x, w), (b_y,)), ("contract_x", (y, w), (b_x,)), ("contract_w", (x, y), ())):
+        exact = [a.astype(np.float64) for a in (*arrays, *bias)]
+        reference, magnitude = ((getattr(generic, name)(*a[:2], g, *a[2:])) for a in (exact, [abs(a) for a in exact]))
+        terms = {"contract_y": w[0].size, "contract_x": w.size, "contract_w": y.size // y.shape[1]}[name]
+        result = getattr(cpu, name)(*arrays, g, *bias)
+        assert result.dtype == dtype
+        error = abs(result - reference)
+        worst = max(worst, float(np.max(error / rounding_bound(dtype, terms, magnitude), initial=0.0)))
+    return worst
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Plan as if caches were tiny, so that small arrays are cut into many blocks of rows and columns."""
+    monkeypatch.setattr(plan, "STRIP_BYTES", 2000)
+    monkeypatch.setattr(plan, "BLOCK_PIXELS", 24)
+    clear_plans()
+    yield
+    monkeypatch.undo()
+    clear_plans()
+
+
+def clear_plans():
+    for planner in (plan.walks_y, plan.walks_x, plan.walk_w):
+        planner.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(case=conv_cases(max_channels=9, max_size=20))
+def test_contractions_match_the_definition(dtype, case):
+    assert worst_excess(geometry_of(case), dtype, case["seed"]) <= 1
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_contractions_match_the_definition_in_many_blocks():
+    rng = np.random.default_rng(0)
+    shapes = [((2, 6, 40, 70), (8, 3, 3, 2), 2), ((1, 2, 9, 20, 33), (3, 2, 2, 3, 3), 1), ((3, 5, 400), (7, 5, 4), 1)]
+    for x_shape, w_shape, groups in shapes:
+        for stride, dilation, padding in ((1, 1, "same"), (2, 1, 1), (1, 2, "full"), (3, 2, "valid")):
+            g = geometry.conv(x_shape, w_shape, stride, padding, dilation, groups)
+            assert max(plan.walks_y(g, 4, 2)[0].blocks[1:]) > 1
+            assert worst_excess(g, np.float32, int(rng.integers(1000))) <= 1
+
+
+def test_every_shape_of_tile_is_used_and_right():
+    used = set()
+    for channels, width in ((1, 64), (2, 40), (3, 48), (4, 24), (6, 16), (8, 24), (13, 5), (64, 33)):
+        g = geometry.conv((2, 3, 6, width), (channels, 3, 3, 3), 1, "same", 1, 1)
+        used.add(plan.walks_y(g, 4, 1)[0].tile)
+        assert worst_excess(g, np.float32, channels) <= 1
+    assert used == set(range(len(TILES)))
+
+
+@given(case=conv_cases())
+def test_offsets_stay_inside_the_strip(case):
+    """Tiles read `lanes` samples past their start at every offset: the furthest must lie in the memory taken for the strip."""
+    g = geometry_of(case)
+    for walk in (*plan.walks_y(g, 4, 2), *plan.walks_x(g, 4, 2), plan.walk_w(g, 4)):
+        if walk.tap_offset.size:
+            furthest = int(walk.tile_start[-1]) + int(walk.tap_offset.max()) + TILES[walk.tile][1] * plan.lanes(4)
+            assert furthest <= walk.strip_size
+            assert walk.tap_offset.min() >= 0
+
+
+@given(case=conv_cases())
+def test_phases_of_the_adjoint_cover_every_input_once(case):
+    g = geometry_of(case)
+    seen = np.zeros(g.x_size, int)
+    for walk in plan.walks_x(g, 4, 1):
+        seen[tuple(slice(a.dst_start, a.dst_start + a.dst_step * (a.outputs - 1) + 1, a.dst_step) for a in walk.axes)] += 1
+    np.testing.assert_array_equal(seen, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_threads_do_not_change_a_bit(dtype):
+    g = geometry.conv((3, 4, 37, 41), (10, 2, 3, 4), (2, 1), ((1, 2), (3, 0)), (1, 2), 2)
+    x, w, y = normals(0, g.x_shape, g.w_shape, g.y_shape, dtype=dtype)
+    before = numba.get_num_threads()
+    try:
+        results = []
+        for threads in (1, numba.config.NUMBA_NUM_THREADS):
+            numba.set_num_threads(threads)
+            results.append((cpu.contract_y(x, w, g), cpu.contract_x(y, w, g), cpu.contract_w(x, y, g)))
+    finally:
+        numba.set_num_threads(before)
+    for one, many in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, many)
+
+
+def test_results_do_not_depend_on_what_memory_held(monkeypatch):
+    """Scratch and result memory comes uninitialised: filled with NaN, none of it may show."""
+    g = geometry.conv((2, 3, 11, 13), (5, 3, 3, 3), (2, 3), 2, 1, 1)
+    x, w, y = normals(1, g.x_shape, g.w_shape, g.y_shape)
+    expected = [generic.contract_y(x, w, g), generic.contract_x(y, w, g), generic.contract_w(x, y, g)]
+    monkeypatch.setattr(
+        np, "empty", lambda shape, dtype=float: np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype)
+    )
+    for result, reference in zip(
+        (cpu.contract_y(x, w, g), cpu.contract_x(y, w, g), cpu.contract_w(x, y, g)), expected, strict=True
+    ):
+        assert np.all(abs(result - reference) <= 1e-12)
+
+
+def shifted_taps(walk):
+    return walk._replace(tap_offset=np.roll(walk.tap_offset, 1))
+
+
+def shifted_start(walk):
+    return walk._replace(axes=(*walk.axes[:2], walk.axes[2]._replace(src_start=tuple(s + 1 for s in walk.axes[2].src_start))))
+
+
+def dropped_tile(walk):
+    return walk._replace(tile_start=walk.tile_start[:-1]) if len(walk.tile_start) > 1 else shifted_taps(walk)
+
+
+@pytest.mark.parametrize("fault", [shifted_taps, shifted_start, dropped_tile])
+def test_planted_faults_are_caught(monkeypatch, fault):
+    g = geometry.conv((2, 3, 9, 70), (4, 3, 3, 3), 1, "same", 1, 1)
+    assert worst_excess(g, np.float64, 0) <= 1
+    whole = plan.walks_y
+    monkeypatch.setattr(plan, "walks_y", lambda *args: tuple(fault(walk) for walk in whole(*args)))
+    assert worst_excess(g, np.float64, 0) > 1
