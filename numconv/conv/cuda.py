@@ -1,0 +1,39 @@
+"""The three contractions on a GPU: one launch each of a kernel in `cuda.cu`, one thread per element of the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import _cuda
+from .._array import Array
+from .geometry import ConvGeometry
+
+SOURCE = Path(__file__).with_suffix(".cu")
+
+
+def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+    """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
+    return _answer("contract_y", (x, w, b), g.y_shape, g)
+
+
+def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+    """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
+    return _answer("contract_x", (y, w, b), g.x_shape, g)
+
+
+def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
+    """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]."""
+    return _answer("contract_w", (x, y), g.w_shape, g)
+
+
+def _answer(name: str, given: tuple[Array | None, ...], shape: tuple[int, ...], g: ConvGeometry) -> Array:
+    """Launch the kernel whose parameters are the arrays given, the answer and the geometry."""
+    first: Array = given[0]
+    backend = _cuda.backend
+    with backend.on(first):
+        answer = backend.empty(shape, first.dtype)
+        if answer.size:  # a grid of no blocks is an error
+            arrays = (None if a is None else backend.contiguous(a) for a in given)
+            kernel = _cuda.kernel(SOURCE, name, first.dtype)
+            _cuda.launch(kernel=kernel, threads=answer.size, args=(*arrays, answer, g))
+    return answer

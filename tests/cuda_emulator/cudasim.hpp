@@ -1,0 +1,288 @@
+// CUDA C++ kernels as C++ for the CPU, for tests: g++ -std=c++17 on Linux compiles a .cu text that follows this header.
+//
+// Every thread of a block is a fiber with its own stack; blocks run one after another. It is hostile where a GPU is free to be:
+//   - seed 0 runs blocks and threads in order, in turns; any other seed shuffles blocks, warps and lanes, and lets whoever comes
+//     first run as far ahead as barriers allow;
+//   - shared memory starts every block filled with 0xff: NaN as a float, -1 as an int;
+//   - a barrier or shuffle that not all its threads reach, or that they reach on different lines, aborts with a message. Threads
+//     that have returned count as missing, which is stricter than hardware.
+// It knows nothing of speed, of memory ordering between blocks, of atomics, vector types, dynamic shared memory or inline PTX.
+#pragma once
+#include <math.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <map>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+// All shared variables in one section of the library, to fill it before each block; `used` says that something else writes there.
+#define __shared__ static __attribute__((section("cudasim_shared"), used))
+extern "C" __attribute__((weak, visibility("hidden"))) char __start_cudasim_shared[], __stop_cudasim_shared[];
+
+namespace cudasim {
+
+struct Dim {
+    unsigned x, y, z;
+};
+
+struct Barrier {
+    unsigned arrived = 0, turn = 0;
+    int line = 0;
+};
+
+// What the lanes named in one mask give each other. Two slots per lane, taken in turns: a fast lane may be one exchange ahead.
+struct Exchange {
+    Barrier barrier;
+    unsigned count[32] = {};
+    unsigned char slot[2][32][16];
+};
+
+struct Fiber {
+    Dim thread;
+    unsigned number, lane, warp;
+    bool started, done;
+    const Barrier* waits;
+    unsigned turn;
+    jmp_buf here;
+    ucontext_t start;
+};
+
+static const size_t stack_bytes = 256 << 10;
+static Fiber* fiber;
+static jmp_buf scheduler;
+static Dim block_index, block_dim, grid_dim;
+static unsigned block_threads;
+static Barrier block_barrier;
+static std::vector<std::map<unsigned, Exchange>> warps;  // by warp, then by mask
+static void (*body)(void*);
+static void* body_context;
+
+[[noreturn]] static void die(const char* what, int line)
+{
+    fprintf(stderr, "cudasim: %s (line %d, block %u %u %u, thread %u)\n", what, line, block_index.x, block_index.y, block_index.z,
+            fiber ? fiber->number : 0);
+    abort();
+}
+
+static void wait(Barrier& barrier, unsigned expected, int line)
+{
+    if (barrier.arrived && barrier.line != line) die("divergent barrier: some threads wait on one line, some on another", line);
+    barrier.line = line;
+    fiber->waits = &barrier;
+    fiber->turn = barrier.turn;
+    if (++barrier.arrived == expected) {
+        barrier.arrived = 0;
+        ++barrier.turn;
+    } else if (!_setjmp(fiber->here)) {
+        _longjmp(scheduler, 1);
+    }
+    fiber->waits = nullptr;
+}
+
+static unsigned lanes_of_warp()
+{
+    const unsigned left = block_threads - fiber->warp * 32;
+    return left >= 32 ? ~0u : (1u << left) - 1;
+}
+
+// Give `value` to the lanes in `mask`, wait for theirs, and return them by lane.
+template <class V> unsigned char (*exchange(unsigned mask, V value, int line))[16]
+{
+    static_assert(sizeof(V) <= 16, "an exchange carries at most 16 bytes");
+    if (!(mask >> fiber->lane & 1)) die("a lane is not in its own mask", line);
+    Exchange& e = warps[fiber->warp][mask];
+    unsigned char(*slots)[16] = e.slot[e.count[fiber->lane]++ & 1];
+    memcpy(slots[fiber->lane], &value, sizeof value);
+    wait(e.barrier, __builtin_popcount(mask & lanes_of_warp()), line);
+    return slots;
+}
+
+template <class V> V from_lane(unsigned mask, V value, unsigned source, int line)
+{
+    unsigned char(*slots)[16] = exchange(mask, value, line);
+    if (!(mask & lanes_of_warp() & 1u << source)) die("a shuffle reads a lane outside its mask", line);
+    memcpy(&value, slots[source], sizeof value);
+    return value;
+}
+
+static void fiber_main()
+{
+    body(body_context);
+    fiber->done = true;
+    _longjmp(scheduler, 1);
+}
+
+static void resume(Fiber& next)
+{
+    fiber = &next;
+    if (_setjmp(scheduler)) return;
+    if (next.started) _longjmp(next.here, 1);
+    next.started = true;
+    setcontext(&next.start);
+}
+
+struct Dice {  // splitmix64
+    uint64_t state;
+    uint64_t roll()
+    {
+        uint64_t z = state += 0x9e3779b97f4a7c15u;
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+        return z ^ z >> 31;
+    }
+    void shuffle(unsigned* first, size_t count)
+    {
+        for (size_t i = count; i > 1; --i) std::swap(first[i - 1], first[roll() % i]);
+    }
+};
+
+static std::vector<unsigned> in_order(unsigned count)
+{
+    std::vector<unsigned> order(count);
+    for (unsigned i = 0; i < count; ++i) order[i] = i;
+    return order;
+}
+
+// Whole warps change places, and lanes within their warp: so a whole warp can run ahead of the others.
+static std::vector<unsigned> shuffled_threads(Dice& dice)
+{
+    std::vector<unsigned> order, warp_order = in_order((block_threads + 31) / 32);
+    dice.shuffle(warp_order.data(), warp_order.size());
+    for (unsigned warp : warp_order) {
+        const size_t first = order.size();
+        for (unsigned i = warp * 32; i < warp * 32 + 32 && i < block_threads; ++i) order.push_back(i);
+        dice.shuffle(order.data() + first, order.size() - first);
+    }
+    return order;
+}
+
+static void run_block(std::vector<Fiber>& fibers, const std::vector<unsigned>& order, bool fair)
+{
+    memset(__start_cudasim_shared, 0xff, __stop_cudasim_shared - __start_cudasim_shared);
+    block_barrier = {};
+    warps.assign((block_threads + 31) / 32, {});
+    for (unsigned left = block_threads; left;) {
+        bool progress = false;
+        for (unsigned i : order) {
+            Fiber& next = fibers[i];
+            if (next.done || (next.waits && next.waits->turn == next.turn)) continue;
+            progress = true;
+            resume(next);
+            left -= next.done;
+            if (!fair) break;  // and look again from the first in order
+        }
+        if (progress) continue;
+        for (Fiber& waiting : fibers)
+            if (!waiting.done) {
+                fiber = &waiting;
+                die("divergent barrier: not all threads reach it", waiting.waits->line);
+            }
+    }
+}
+
+struct Launch {
+    Dim grid, block;
+    uint64_t seed;
+};
+
+static void run(const Launch& launch)
+{
+    grid_dim = launch.grid, block_dim = launch.block;
+    const unsigned blocks = grid_dim.x * grid_dim.y * grid_dim.z;
+    block_threads = block_dim.x * block_dim.y * block_dim.z;
+    if (!blocks || !block_threads || block_threads > 1024) die("a grid needs blocks, and a block 1 to 1024 threads", 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    char* stacks = (char*)mmap(nullptr, block_threads * stack_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (stacks == MAP_FAILED) die("no memory for the stacks", 0);
+    std::vector<Fiber> fibers(block_threads);
+    Dice dice{launch.seed};
+    std::vector<unsigned> block_order = in_order(blocks), order = in_order(block_threads);
+    if (launch.seed) dice.shuffle(block_order.data(), blocks);
+    for (unsigned b : block_order) {
+        block_index = {b % grid_dim.x, b / grid_dim.x % grid_dim.y, b / grid_dim.x / grid_dim.y};
+        if (launch.seed) order = shuffled_threads(dice);
+        for (unsigned i = 0; i < block_threads; ++i) {
+            Fiber& f = fibers[i];
+            f.thread = {i % block_dim.x, i / block_dim.x % block_dim.y, i / block_dim.x / block_dim.y};
+            f.number = i, f.lane = i % 32, f.warp = i / 32, f.started = f.done = false, f.waits = nullptr;
+            getcontext(&f.start);
+            f.start.uc_stack.ss_sp = stacks + i * stack_bytes, f.start.uc_stack.ss_size = stack_bytes;
+            makecontext(&f.start, fiber_main, 0);
+        }
+        run_block(fibers, order, !launch.seed);
+    }
+    fiber = nullptr;
+    munmap(stacks, block_threads * stack_bytes);
+}
+
+// Size of a parameter passed by value; minus that of what it points to, for a pointer.
+template <class A> constexpr int parameter()
+{
+    return std::is_pointer<A>::value ? -(int)sizeof(std::remove_pointer_t<A>) : (int)sizeof(A);
+}
+
+template <class... A> int parameters(void (*)(A...), int* sizes)
+{
+    for (int size : {parameter<A>()...}) *sizes++ = size;
+    return sizeof...(A);
+}
+
+template <class... A, size_t... I>
+void launch_with(void (*kernel)(A...), const Launch& launch, void** args, std::index_sequence<I...>)
+{
+    auto call = [&] { kernel(*(std::decay_t<A>*)args[I]...); };
+    body = [](void* context) { (*(decltype(call)*)context)(); };
+    body_context = &call;
+    run(launch);
+}
+
+template <class... A> void launch(void (*kernel)(A...), const Launch& launch, void** args)
+{
+    launch_with(kernel, launch, args, std::index_sequence_for<A...>{});
+}
+
+}  // namespace cudasim
+
+#define threadIdx (cudasim::fiber->thread)
+#define blockIdx (cudasim::block_index)
+#define blockDim (cudasim::block_dim)
+#define gridDim (cudasim::grid_dim)
+constexpr int warpSize = 32;
+
+inline void __syncthreads(int line = __builtin_LINE()) { cudasim::wait(cudasim::block_barrier, cudasim::block_threads, line); }
+inline void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) { cudasim::exchange(mask, 0, line); }
+
+// Lanes are grouped by `width`, a power of two. A source outside the group means one's own value; only __shfl_sync wraps around.
+template <class V> V __shfl_sync(unsigned mask, V value, int source, int width = 32, int line = __builtin_LINE())
+{
+    return cudasim::from_lane(mask, value, (cudasim::fiber->lane & -width) | (source & (width - 1)), line);
+}
+template <class V> V __shfl_up_sync(unsigned mask, V value, unsigned by, int width = 32, int line = __builtin_LINE())
+{
+    const unsigned lane = cudasim::fiber->lane;
+    return cudasim::from_lane(mask, value, (lane & (width - 1)) < by ? lane : lane - by, line);
+}
+template <class V> V __shfl_down_sync(unsigned mask, V value, unsigned by, int width = 32, int line = __builtin_LINE())
+{
+    const unsigned lane = cudasim::fiber->lane, last = lane | (width - 1);
+    return cudasim::from_lane(mask, value, lane + by > last ? lane : lane + by, line);
+}
+template <class V> V __shfl_xor_sync(unsigned mask, V value, int bits, int width = 32, int line = __builtin_LINE())
+{
+    const unsigned lane = cudasim::fiber->lane, last = lane | (width - 1), source = lane ^ bits;
+    return cudasim::from_lane(mask, value, source > last ? lane : source, line);
+}
