@@ -1,0 +1,75 @@
+"""Every check of the project, each in an environment that the project's own files describe: `nox` runs lint, type and test."""
+
+import os
+import shutil
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "type", "test"]
+nox.options.reuse_existing_virtualenvs = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name):
+    """Requirements of a dependency group of pyproject.toml."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+@nox.session
+def lint(session):
+    """Style, imports, docstrings, layout."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(name="type")
+def type_(session):
+    """Types, strictly."""
+    session.install("-e", ".[train]", *group("type"))
+    session.run("mypy")
+
+
+@nox.session
+def test(session):
+    """The whole test tree, on all cores; `nox -s test -- -k conv` for a part."""
+    session.install("-e", ".[train]", *group("test"), *group("cuda"))
+    # One thread of Numba for each of pytest's workers would hide the parallel kernels: let them share the cores instead.
+    session.run("pytest", "-n", "auto", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
+@nox.session
+def peers(session):
+    """The tests that compare with PyTorch, a large download that the default run leaves out."""
+    session.install("-e", ".[train]", *group("test"), "torch==2.13.0")
+    session.run("pytest", "-k", "torch", *session.posargs)
+
+
+@nox.session
+def cuda(session):
+    """The CUDA kernels without a GPU: compiled by NVRTC, and run on the CPU by the emulator."""
+    session.install("-e", ".", *group("test"), *group("cuda"))
+    if shutil.which("g++") is None:
+        session.warn("g++ is missing: the emulator cannot run, and its tests will be skipped")
+    session.run("pytest", "tests/test_conv_cuda.py", "tests/test_cuda_compile.py", *session.posargs)
+
+
+@nox.session
+def bench(session):
+    """Benchmarks, with whatever peers are installed beside: `nox -s bench -- --quick` for a short run."""
+    session.install("-e", ".", *group("bench"))
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
+def docs(session):
+    """The documentation as HTML, warnings being errors."""
+    session.install("-e", ".[train]", *group("docs"))
+    session.run("sphinx-build", "-W", "-b", "html", "docs", os.path.join("docs", "_build"), *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()
