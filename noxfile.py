@@ -37,7 +37,6 @@ def type_(session):
 def test(session):
     """The whole test tree, on all cores; `nox -s test -- -k conv` for a part."""
     session.install("-e", ".[train]", *group("test"), *group("cuda"))
-    # One thread of Numba for each of pytest's workers would hide the parallel kernels: let them share the cores instead.
     session.run("pytest", "-n", "auto", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
@@ -59,9 +58,10 @@ def cuda(session):
 
 @nox.session
 def bench(session):
-    """Benchmarks, with whatever peers are installed beside: `nox -s bench -- --quick` for a short run."""
-    session.install("-e", ".", *group("bench"))
-    session.run("python", "-m", "bench", *session.posargs)
+    """Benchmarks beside PyTorch: medians of calls, both sides on the same threads; `nox -s bench -- -k stem` for a part."""
+    session.install("-e", ".", *group("bench"), "torch==2.13.0")
+    columns = "--benchmark-columns=min,median,iqr,rounds"
+    session.run("pytest", "bench/bench_conv.py", "--benchmark-group-by=group", columns, *session.posargs)
 
 
 @nox.session
