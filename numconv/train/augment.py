@@ -1,0 +1,206 @@
+"""Random views of images: crop, flip, shift, contrast, brightness and noise, as pure functions of (seed, epoch, sample, view).
+
+No generator is passed around (see `random`): a sample's views are the same whatever batch it is in, differ between epochs,
+between samples and between the two views, and are the same again after a resume.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._jit import njit
+from .random import Stream, normal, uniform
+
+Images = NDArray[np.float32]
+
+_VIEWS = ((Stream.VIEW_0, Stream.VIEW_NOISE_0), (Stream.VIEW_1, Stream.VIEW_NOISE_1))
+
+
+class Augmentation(NamedTuple):
+    """How far a view may be from its image; the defaults suit grey images of about 28x28 samples.
+
+    They follow SimCLR's for small images: no blur, since there is little to blur, and no flips, since a mirrored digit is no
+    digit (clothes and photographs may well be flipped).
+    """
+
+    scale: tuple[float, float] = (0.5, 1.0)
+    """Least and greatest share of the image's area (of a signal's length) that a crop keeps; within (0, 1]."""
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Least and greatest width of a crop over its height, both relative to the image's; a side never exceeds the image's."""
+    flip: float = 0.0
+    """Probability of a mirror image, left to right; from 0 to 1."""
+    translate: float = 0.0
+    """Greatest shift of the crop beyond where it fits, as a share of the image's side; the image's edge is repeated outside."""
+    brightness: float = 0.2
+    """Values are multiplied by 1 - brightness to 1 + brightness; from 0 to 1."""
+    contrast: float = 0.2
+    """Distances from the image's mean are multiplied by 1 - contrast to 1 + contrast, before brightness; from 0 to 1."""
+    noise: float = 0.02
+    """Standard deviation of independent normal noise, added last, in units of the values' range [0, 1]."""
+
+
+def two_views(
+    x: Images, *, seed: int, epoch: int, index: ArrayLike, augmentation: Augmentation | None = None
+) -> tuple[Images, Images]:
+    """Return two independent random views of every image: a positive pair for contrastive losses.
+
+    Parameters and errors are those of `augment`, of which these are views 0 and 1.
+
+    Returns
+    -------
+    pair of arrays of float32, each in the shape of x
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numconv.train.augment import two_views
+    >>> x = np.linspace(0, 1, 4 * 28 * 28, dtype=np.float32).reshape(4, 1, 28, 28)
+    >>> a, b = two_views(x, seed=0, epoch=0, index=[10, 11, 12, 13])
+    >>> a.shape, bool((a == b).all())
+    ((4, 1, 28, 28), False)
+    """
+    first, second = (
+        augment(x, seed=seed, epoch=epoch, index=index, view=view, augmentation=augmentation) for view in range(len(_VIEWS))
+    )
+    return first, second
+
+
+def augment(
+    x: Images, *, seed: int, epoch: int, index: ArrayLike, view: int = 0, augmentation: Augmentation | None = None
+) -> Images:
+    """Return a random view of every image (channels, height, width) or signal (channels, length) of a batch.
+
+    A box is cropped and stretched to the size of the image by bilinear interpolation, and its values are jittered, perturbed and
+    clipped to [0, 1]. A signal is an image of one row: it is cropped to `scale` of its length, and aspect does not apply.
+
+    Parameters
+    ----------
+    x : array of float32, shape (n, channels, height, width) or (n, channels, length)
+        Images with values in [0, 1].
+    seed, epoch : int
+        As in `random.bits`.
+    index : array of integers, shape (n,)
+        Number of each image in its data set.
+    view : int, default 0
+        Which view, 0 or 1.
+    augmentation : Augmentation, optional
+        How far views may go; by default `Augmentation()`.
+
+    Returns
+    -------
+    array of float32, in the shape of x
+
+    Raises
+    ------
+    TypeError
+        If x is not a NumPy array of float32, or index not of integers.
+    ValueError
+        If a shape, or a field of augmentation, is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numconv.train.augment import Augmentation, augment
+    >>> x = np.array([[[0.0, 0.5, 1.0]]], dtype=np.float32)
+    >>> still = Augmentation(scale=(1, 1), brightness=0, contrast=0, noise=0)
+    >>> augment(x, seed=0, epoch=0, index=[0], augmentation=still._replace(flip=1.0))
+    array([[[1. , 0.5, 0. ]]], dtype=float32)
+    """
+    a = Augmentation() if augmentation is None else augmentation
+    _check(a)
+    index = np.asarray(index)
+    _check_batch(x, index, view)
+    stream, noise_stream = _VIEWS[view]
+    u = uniform(seed, stream, epoch, index, 9, dtype=np.float64)
+    images = np.ascontiguousarray(x if x.ndim == 4 else x[:, :, None, :])
+    rows, columns = _coordinates(u, images.shape[2], images.shape[3], a)
+    out: Images = np.empty_like(images)
+    _resample(images, rows, columns, out)
+    flat = out.reshape(len(out), math.prod(out.shape[1:]))
+    if a.contrast or a.brightness:
+        _jitter(flat, u[:, 7], u[:, 8], a)
+    if a.noise:
+        flat += normal(seed, noise_stream, epoch, index, flat.shape[1]) * np.float32(a.noise)
+    np.clip(flat, 0, 1, out=flat)
+    return out.reshape(x.shape)
+
+
+def _coordinates(u: NDArray[Any], height: int, width: int, a: Augmentation) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the position in the image, in samples, of each row (n, height) and column (n, width) of the view."""
+    area = a.scale[0] + (a.scale[1] - a.scale[0]) * u[:, 0]
+    if height == 1:
+        tall, wide = np.ones_like(area), area
+    else:
+        log_low, log_high = math.log(a.aspect[0]), math.log(a.aspect[1])
+        root = np.exp((log_low + (log_high - log_low) * u[:, 1]) / 2)
+        tall, wide = np.minimum(np.sqrt(area) / root, 1), np.minimum(np.sqrt(area) * root, 1)
+    top = (1 - tall) * u[:, 2] + a.translate * (2 * u[:, 4] - 1)
+    left = (1 - wide) * u[:, 3] + a.translate * (2 * u[:, 5] - 1)
+    rows, columns = _positions(height, top, tall), _positions(width, left, wide)
+    columns = np.where(u[:, 6:7] < a.flip, columns[:, ::-1], columns)
+    return rows, np.ascontiguousarray(columns)
+
+
+def _positions(size: int, start: NDArray[Any], share: NDArray[Any]) -> NDArray[Any]:
+    # Sample p covers the length from p to p + 1, so its centre is at p + 1/2: a box of the whole image is the image, exactly.
+    centres: NDArray[Any] = start[:, None] * size + share[:, None] * (np.arange(size) + 0.5) - 0.5
+    np.clip(centres, 0, size - 1, out=centres)
+    return centres
+
+
+@njit
+def _resample(x: Any, rows: Any, columns: Any, out: Any) -> None:
+    # Bilinear between the four samples around (row, column). All four are read through int32 tables so that the loop over columns
+    # has neither branches nor conversions. One thread: this is a small part of a training step.
+    n, channels, height, width = x.shape
+    left, right, share = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.float32)
+    for s in range(n):
+        for q in range(width):
+            left[q] = int(columns[s, q])
+            right[q] = min(left[q] + 1, width - 1)
+            share[q] = columns[s, q] - left[q]
+        for p in range(height):
+            low = int(rows[s, p])
+            high = min(low + 1, height - 1)
+            down = np.float32(rows[s, p] - low)
+            for c in range(channels):
+                upper, lower = x[s, c, low], x[s, c, high]
+                for q in range(width):
+                    a = upper[left[q]] + share[q] * (upper[right[q]] - upper[left[q]])
+                    b = lower[left[q]] + share[q] * (lower[right[q]] - lower[left[q]])
+                    out[s, c, p, q] = a + down * (b - a)
+
+
+def _jitter(flat: Images, u_contrast: NDArray[Any], u_brightness: NDArray[Any], a: Augmentation) -> None:
+    contrast = 1 + a.contrast * (2 * u_contrast - 1)
+    brightness = 1 + a.brightness * (2 * u_brightness - 1)
+    mean = flat.mean(axis=1, dtype=np.float64)
+    flat *= (contrast * brightness).astype(np.float32)[:, None]
+    flat += (mean * (1 - contrast) * brightness).astype(np.float32)[:, None]
+
+
+def _check(a: Augmentation) -> None:
+    if not 0 < a.scale[0] <= a.scale[1] <= 1:
+        raise ValueError(f"augmentation.scale={a.scale}; needed 0 < least <= greatest <= 1")
+    if not 0 < a.aspect[0] <= a.aspect[1] < math.inf:
+        raise ValueError(f"augmentation.aspect={a.aspect}; needed 0 < least <= greatest")
+    for name in ("flip", "translate", "brightness", "contrast"):
+        if not 0 <= getattr(a, name) <= 1:
+            raise ValueError(f"augmentation.{name}={getattr(a, name)}; needed a number from 0 to 1")
+    if not 0 <= a.noise < math.inf:
+        raise ValueError(f"augmentation.noise={a.noise}; needed a standard deviation of at least 0")
+
+
+def _check_batch(x: Images, index: NDArray[Any], view: int) -> None:
+    if type(x) is not np.ndarray or x.dtype != np.float32:
+        raise TypeError(f"x must be a NumPy array of float32, got {getattr(x, 'dtype', type(x).__name__)}")
+    if x.ndim not in (3, 4) or 0 in x.shape[1:]:
+        raise ValueError(f"x has shape {x.shape}; needed (n, channels, height, width) or (n, channels, length)")
+    if index.shape != (len(x),):
+        raise ValueError(f"index has shape {index.shape}; needed ({len(x)},), one number per image of x")
+    if view not in (0, 1):
+        raise ValueError(f"view={view}; needed 0 or 1")
