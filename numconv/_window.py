@@ -36,6 +36,28 @@ def per_axis(name: str, value: Ints, rank: int, least: int = 1) -> tuple[int, ..
     return ints
 
 
+def spatial(name: str, value: Ints, shape: tuple[int, ...]) -> int:
+    """Return how many trailing axes of an array of `shape` are spatial, by an argument that speaks of each of them.
+
+    A sequence says it by its length, and the array may be (batch, channels, *size) or (channels, *size). An int leaves it to the
+    array, which must be (batch, channels, *size).
+    """
+    listed = isinstance(value, (tuple, list))
+    rank = len(value) if isinstance(value, (tuple, list)) else len(shape) - 2
+    if listed and rank not in (1, 2, 3):
+        raise ValueError(f"{name}={value!r}; needed an int, or 1 to 3 of them (one per spatial axis)")
+    if rank not in (1, 2, 3) or len(shape) not in (rank + 1, rank + 2):
+        axes = (
+            f"{rank + 2} axes (batch, channels, *size) or {rank + 1} without the batch"
+            if listed
+            else "3 to 5 axes: (batch, channels, *size)"
+        )
+        raise ValueError(f"x has shape {shape}; with {name}={value!r}, needed {axes}")
+    if min(shape[len(shape) - rank :]) < 1:
+        raise ValueError(f"x has shape {shape}; needed at least one sample on every axis")
+    return rank
+
+
 def pads(padding: Padding, size: Sequence[int], span: Sequence[int], stride: Sequence[int]) -> Pads:
     """Resolve a padding argument to `(lo, hi)` zeros per axis, for inputs of `size` under windows that span `span` samples."""
     rank = len(size)
