@@ -15,6 +15,10 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar
 
+# Threads that wait should sleep. GNU OpenMP's spin instead, on the cores that NumPy's matrix products want next: a training step
+# that alternates between the two took 30 ms instead of 4.8 ms on two cores. Read when Numba starts its threads; yours goes first.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numba
 from numba import prange
 

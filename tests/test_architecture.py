@@ -13,7 +13,7 @@ PACKAGE = Path(numconv.__file__).parent
 ROOMS = {"conv", "pool", "resize", "linear", "activation", "loss"}
 FOUNDATIONS = {"_array", "_pullback", "_window", "_jit", "_simd", "_cuda", "_tree", "_separable"}
 # Each layer may import itself and what stands below it.
-LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"cli", "__main__"}]
+LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"about", "cli", "__main__"}]
 
 
 def imports_of(path):

@@ -72,5 +72,3 @@ def to_host(a: Array) -> NDArray[Any]:
     if array_api_compat.is_cupy_array(a) or array_api_compat.is_torch_array(a):
         a = array_api_compat.to_device(a, "cpu")
     return np.asarray(a)
-
-

@@ -50,7 +50,9 @@ def load_checkpoint(path: str | os.PathLike[str], params: Tree, state: Tree) -> 
     """
     named, metadata = _read(path)
     if metadata.get("format") != _FORMAT or "step" not in metadata:
-        raise ValueError(f"{path} says format {metadata.get('format')!r}; needed {_FORMAT!r}, as written by numconv.train.save_checkpoint")
+        raise ValueError(
+            f"{path} says format {metadata.get('format')!r}; needed {_FORMAT!r}, as written by numconv.train.save_checkpoint"
+        )
     params = _fitted(path, params, {name: a for name, a in named.items() if not _is_state(name)})
     state = _fitted(path, {_STATE: state}, {name: a for name, a in named.items() if _is_state(name)})[_STATE]
     return Step(params=params, state=state, **json.loads(metadata["step"]))

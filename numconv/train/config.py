@@ -44,6 +44,10 @@ _COMMON: Config = {
     "seed": 0,
 }
 
+# Mild crops and strong jitter. Measured on Fashion-MNIST, where shape names the class and brightness does not: kNN 82.5 % after two
+# epochs of 20000 images, against 77 % with the crops of Augmentation(), and 80.3 % for raw pixels.
+_VIEWS: Config = {"scale": [0.85, 1.0], "aspect": [0.95, 1.05], "brightness": 0.6, "contrast": 0.6, "noise": 0.1}
+
 _KINDS: dict[str, Config] = {
     "autoencoder": {},
     "vae": {
@@ -60,7 +64,7 @@ _KINDS: dict[str, Config] = {
         "temperature": 0.2,
         "positives": "crops",
         "projection": 64,
-        "augmentation": {},
+        "augmentation": _VIEWS,
     },
     "classifier": {"latent": 64, "epochs": 10},
 }
@@ -181,9 +185,7 @@ def _vae(c: Config) -> Model:
 def _contrastive(c: Config) -> Model:
     hidden = ACTIVATIONS[c["activation"]]()
     head = Chain((hidden, nn.Linear(c["latent"]), hidden, nn.Linear(c["projection"], start="glorot")))
-    return Contrastive(
-        _encoder(c, c["latent"]), head, c["temperature"], c["positives"], _augmentation(c["augmentation"])
-    )
+    return Contrastive(_encoder(c, c["latent"]), head, c["temperature"], c["positives"], _augmentation(c["augmentation"]))
 
 
 def _classifier(c: Config) -> Model:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .random import Stream, permutation
+
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
@@ -26,15 +28,28 @@ class Protocol(NamedTuple):
     bank: int = 6000
     queries: int = 2000
 
-    def sentence(self, bank: int, queries: int) -> str:
+    def sentence(self, train: Labels, test: Labels) -> str:
         """Say the protocol in words, with the numbers of images that were there."""
+        bank, queries = _counted(train, self.bank, "training"), _counted(test, self.queries, "test")
         return (
-            f"kNN: k={self.neighbours}, Euclidean, majority vote (ties to the lower class), encoder output; "
-            f"the first {min(bank, self.bank)} training images vote on the first {min(queries, self.queries)} test images"
+            f"kNN: k={min(self.neighbours, self.bank, len(train))}, Euclidean distance between encoder outputs as they are, "
+            f"majority vote (ties to the lower class); {bank} vote on {queries}"
         )
 
 
 PROTOCOL = Protocol()
+
+
+def leading(count: int, n: int, labels: Labels | None = None) -> NDArray[np.int64]:
+    """Return the places of the first `count` of n images; of a set sorted by class, where those lack one, of as many at random.
+
+    The random choice is always the same one.
+    """
+    if n <= count:
+        return np.arange(n)
+    if labels is None or len(np.unique(labels[:count])) == len(np.unique(labels)):
+        return np.arange(count)
+    return np.sort(permutation(0, Stream.SPLIT, 0, n)[:count])
 
 
 def nearest(bank: Floats, queries: Floats, neighbours: int) -> NDArray[np.intp]:
@@ -48,15 +63,13 @@ def nearest(bank: Floats, queries: Floats, neighbours: int) -> NDArray[np.intp]:
 
 
 def knn_accuracy(
-    bank: Floats, bank_labels: Labels, queries: Floats, query_labels: Labels, protocol: Protocol = PROTOCOL
+    bank: Floats, bank_labels: Labels, queries: Floats, query_labels: Labels, neighbours: int = PROTOCOL.neighbours
 ) -> float:
-    """Return the share of queries whose class the majority of their nearest neighbours names, by the fixed protocol.
+    """Return the share of queries whose class the majority of their nearest neighbours names; ties go to the lower class.
 
-    A bank smaller than `protocol.neighbours` votes as a whole.
+    A bank smaller than `neighbours` votes as a whole.
     """
-    bank, bank_labels = bank[: protocol.bank], bank_labels[: protocol.bank]
-    queries, query_labels = queries[: protocol.queries], query_labels[: protocol.queries]
-    found = bank_labels[nearest(bank, queries, min(protocol.neighbours, len(bank)))]
+    found = bank_labels[nearest(bank, queries, min(neighbours, len(bank)))]
     classes = np.arange(int(max(bank_labels.max(), query_labels.max())) + 1)
     votes = (found[:, :, None] == classes).sum(axis=1)
     return float(np.mean(votes.argmax(axis=1) == query_labels))
@@ -83,8 +96,9 @@ def fit_pca(train: Floats, dimension: int) -> Pca:
 
     flat = _flat(train)
     possible = min(dimension, *flat.shape)
-    # The eigenvectors of the covariance: exact, and the quickest way for many small images.
-    fitted = PCA(possible, svd_solver="covariance_eigh").fit(flat)
+    # The eigenvectors of the covariance are exact and quickest for many small images; large images have too large a covariance.
+    solver = "covariance_eigh" if flat.shape[1] <= 2000 else "randomized"
+    fitted = PCA(possible, svd_solver=solver, random_state=0).fit(flat)
     return Pca(fitted.mean_.astype(flat.dtype), fitted.components_.astype(flat.dtype))
 
 
@@ -111,7 +125,8 @@ def bernoulli_floor(x: Floats) -> float:
 def kl_per_latent(mean: Floats, logvar: Floats) -> Floats:
     """Return the nats that each latent carries, KL(q(z|x) || N(0, 1)) averaged over the images."""
     mean, logvar = mean.astype(np.float64), logvar.astype(np.float64)
-    return 0.5 * (np.square(mean) + np.exp(logvar) - 1 - logvar).mean(axis=0)
+    nats: Floats = 0.5 * (np.square(mean) + np.exp(logvar) - 1 - logvar).mean(axis=0)
+    return nats
 
 
 def active_units(mean: Floats, threshold: float = 0.01) -> int:
@@ -143,3 +158,11 @@ def confusion(labels: Labels, predicted: Labels, classes: int) -> NDArray[np.int
 
 def _flat(x: Floats) -> Floats:
     return x.reshape(len(x), -1)
+
+
+def _counted(labels: Labels, most: int, which: str) -> str:
+    n = len(labels)
+    if n <= most:
+        return f"all {n:,} {which} images"
+    sorted_by_class = leading(most, n, labels)[-1] != most - 1
+    return f"{most:,} {which} images drawn at random" if sorted_by_class else f"the first {most:,} {which} images"

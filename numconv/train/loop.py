@@ -122,7 +122,9 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
     return samples // batch_size
 
 
-def mean_terms(model: Model, params: Tree, x: Array, y: Array | None = None, *, batch_size: int = 256, seed: int = 0) -> dict[str, float]:
+def mean_terms(
+    model: Model, params: Tree, x: Array, y: Array | None = None, *, batch_size: int = 256, seed: int = 0
+) -> dict[str, float]:
     """Return the loss and its terms over a whole data set, averaged over samples: for test data. Nothing is trained.
 
     Noise is drawn as in epoch 0 of `seed`.

@@ -92,7 +92,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     # The suffix stays, since np.save and others add their own to a name without one.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        # Some writers make files that only their owner can read; what is in a run is no more secret than any new file.
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
