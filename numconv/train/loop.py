@@ -163,7 +163,8 @@ def _steps(
         order = batches(x.shape[0], batch_size, seed=seed, epoch=epoch, drop_last=True)
         for index in islice(order, done, None):
             batch = take(x, y, index, epoch=epoch, seed=seed)
-            step = _advanced(model, step, batch, optimizer, clip, per_epoch)
+            with np.errstate(over="ignore", invalid="ignore"):  # numbers that are not finite are refused by name, not warned of
+                step = _advanced(model, step, batch, optimizer, clip, per_epoch)
             yield step
 
 
