@@ -73,7 +73,7 @@ def _add_train(commands: Any) -> None:
         help="digits (default), mnist-5k, fashion-mnist, or the path of a .npy, .npz or IDX file or of a folder of images",
     )
     train.add_argument("--files", type=Path, metavar="FOLDER", help="where the files of fashion-mnist are")
-    train.add_argument("--limit", type=int, metavar="N", help="use only the first N training images")
+    train.add_argument("--limit", type=int, metavar="N", help="use only N of the training images, evenly spread")
     train.add_argument("--latent", type=int, metavar="N", help="numbers in the code of an image")
     train.add_argument("--epochs", type=int, metavar="N", help="passes over the data")
     train.add_argument("--batch", type=int, metavar="N", dest="batch_size", help="images per step")
@@ -110,7 +110,7 @@ def _train(arguments: argparse.Namespace) -> int:
         where, config = _resumed(arguments)
         data = pipeline.read_data(config["source"], config["seed"])
     else:
-        source = {"data": arguments.data or "digits", "folder": _text(arguments.files), "limit": arguments.limit}
+        source = {"data": _located(arguments.data or "digits"), "folder": _text(arguments.files), "limit": arguments.limit}
         data = pipeline.read_data(source, arguments.seed or 0)
         options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
         config = pipeline.describe(arguments.kind, options, source, data, arguments.device or "cpu")
@@ -129,9 +129,9 @@ def _run_session(opened: Any, start: Any, started: float) -> int:
     print(
         f"{opened.config['kind']} on {opened.data.name}: {len(opened.x)} images of {_by(opened.config['shape'])}, {total} steps"
     )
-    step, compare = start, {}
+    step, compare, log = start, {}, pipeline.Log(opened, start)
     try:
-        for latest in _shown(pipeline.steps(opened, start), total, start.number if start else 0, opened.config["epochs"]):
+        for latest in _shown(pipeline.steps(opened, start, log), log, total, start.number if start else 0):
             step = latest
         if opened.config["kind"] == "classifier" and opened.config["network"] == "conv" and len(opened.data.test_x):
             for figures in _bar(pipeline.dense_figures(opened), total + 1, 0, "dense layers, to compare"):
@@ -159,6 +159,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     if config.get("kind") != arguments.kind:
         raise ValueError(f"{where.folder} is a run of kind {config.get('kind')}; {arguments.kind} was asked for")
     source = config["source"]
+    if arguments.data is not None:
+        arguments.data = _located(arguments.data)
     past = {**config, "data": source["data"], "files": source["folder"], "limit": source["limit"]}
     for name in (*_OPTIONS, "data", "files", "limit", "device"):
         value = getattr(arguments, name)
@@ -167,14 +169,16 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return where, config
 
 
-def _shown(steps: Any, total: int, done: int, epochs: int) -> Any:
+def _shown(steps: Any, log: Any, total: int, done: int) -> Any:
     """Pass steps on, with a progress bar on a terminal and a line per epoch elsewhere."""
     if sys.stderr.isatty():
         yield from _bar(steps, total, done, "training")
         return
+    epochs = log.session.config["epochs"]
     for step in steps:
         if step.ends_epoch:
-            terms = ", ".join(f"{name} {value:.4g}" for name, value in step.terms.items())
+            means = {name: value for name, value in log.history[-1].items() if name not in ("epoch", "step")}
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
             print(f"epoch {step.epoch + 1}/{epochs}: {terms}", file=sys.stderr, flush=True)
         yield step
 
@@ -282,7 +286,14 @@ def _stem(name: str) -> str:
 
 
 def _text(path: Path | None) -> str | None:
-    return None if path is None else os.fspath(path)
+    return None if path is None else os.path.abspath(path)
+
+
+def _located(data: str) -> str:
+    """Return a name as it is, and a path from the root on, so that a run can be taken up from another folder."""
+    from .train import pipeline
+
+    return os.path.abspath(os.path.expanduser(data)) if pipeline.is_path(data) and os.path.exists(data) else data
 
 
 def _complain(error: BaseException, code: int) -> int:

@@ -1,4 +1,4 @@
-"""The measures against slow and independent ones: loops for neighbours and sums, NumPy's SVD for PCA, quadrature-free formulas."""
+"""The measures against slow and independent ones: loops for neighbours and sums, NumPy's SVD for PCA, an integral for the KL."""
 
 import math
 
@@ -248,7 +248,7 @@ def test_collapse_level_between():
     assert evaluate.collapse_level(np.array([[1.0, 0, 0, 0], [-2.0, 0, 0, 0]])) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("pairs", [1, 2, 8, 256])
+@pytest.mark.parametrize("pairs", [2, 8, 256])
 def test_chance_level_is_the_loss_of_embeddings_alike(pairs):
     from numconv.loss import nt_xent_loss
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from numconv import nn
 from numconv._tree import leaves, named_leaves, tree_map
+from numconv.activation import silu_vjp
 
 ACTIVATIONS = [nn.Relu(), nn.LeakyRelu(0.2), nn.Gelu(), nn.Silu(), nn.Sigmoid(), nn.Tanh()]
 
@@ -86,6 +87,16 @@ def test_without_the_input_gradient_the_others_are_the_same(layer, shape):
     for a, b in zip(leaves(both[0]), leaves(alone[0]), strict=True):
         assert a.dtype == np.float32
         np.testing.assert_array_equal(a, b)
+
+
+def test_silu_layers_are_silu_to_the_rounding_unit_of_their_input():
+    for dtype in (np.float32, np.float64):
+        x = np.linspace(-200, 200, 4001, dtype=dtype)
+        y, pullback = nn.Silu().forward((), x)
+        reference, slope = silu_vjp(x)
+        bound = 3 * np.finfo(dtype).eps * np.maximum(1, np.abs(x))  # of tanh, of two more roundings, times x
+        assert np.all(np.abs(y - reference) <= bound)
+        assert np.all(np.abs(pullback(np.ones_like(x))[1] - slope(np.ones_like(x))) <= bound)
 
 
 class Spy:

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     x: Array
     y: Array | None
-    index: NDArray[np.integer[Any]]
+    index: NDArray[np.integer[Any]]  # type: ignore[assignment]  # hides tuple.index, which nobody misses
     epoch: int
     seed: int
 
@@ -43,7 +43,7 @@ class Model(Protocol):
         """Return float32 parameters for samples of `shape` (without the batch)."""
 
     def loss(self, params: Tree, batch: Batch) -> tuple[Array, dict[str, Any], Any]:
-        """Return `(loss, terms, pullback)`: terms are named scalars to watch, `pullback()` returns gradients shaped like params."""
+        """Return `(loss, terms, pullback)`: terms are named scalars to watch, `pullback()` gives gradients shaped like params."""
 
     def embed(self, params: Tree, x: Array) -> Array:
         """Return the vectors (n, latent) that stand for the images x."""

@@ -107,4 +107,4 @@ def _safetensors() -> ModuleType:
         import safetensors.numpy
     except ImportError:
         raise ImportError("checkpoints need safetensors: pip install 'numconv[train]'") from None
-    return safetensors.numpy
+    return safetensors.numpy  # type: ignore[no-any-return]

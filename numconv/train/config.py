@@ -1,12 +1,13 @@
 """What a run is, in plain values: checked, completed with defaults, and turned into a model and its training.
 
-A config is a dict that JSON can hold. `build` is a pure function of it, so a run folder's config.json is enough to open its model.
+A config is a dict that JSON can hold. `build` is a pure function of it, so a run folder's config.json is enough to open
+its model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import isfinite, prod
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ _COMMON: Config = {
     "seed": 0,
 }
 
-# Mild crops and strong jitter. Measured on Fashion-MNIST, where shape names the class and brightness does not: kNN 82.5 % after two
-# epochs of 20000 images, against 77 % with the crops of Augmentation(), and 80.3 % for raw pixels.
+# Mild crops and strong jitter. On Fashion-MNIST, where shape names the class and brightness does not, kNN accuracy after two
+# epochs of 20000 images was 82.8 %, against 78.7 % with the views of Augmentation(), and 80.5 % for raw pixels.
 _VIEWS: Config = {"scale": [0.85, 1.0], "aspect": [0.95, 1.05], "brightness": 0.6, "contrast": 0.6, "noise": 0.1}
 
 _KINDS: dict[str, Config] = {
@@ -60,8 +61,11 @@ _KINDS: dict[str, Config] = {
     },
     "contrastive": {
         "latent": 64,
-        "batch_size": 256,
-        "temperature": 0.2,
+        "epochs": 10,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "warmup_steps": 50,  # without, at a rate of 4e-3, the first steps undo what random convolutions already know: 78.8 %
+        "temperature": 0.1,
         "positives": "crops",
         "projection": 64,
         "augmentation": _VIEWS,
@@ -134,7 +138,7 @@ def build(config: Mapping[str, Any]) -> Model:
 def training(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
     """Return the keyword arguments of `fit` that a config describes, for a training set of `samples` images.
 
-    The rate falls to 0 along half a cosine over the whole run, after `warmup_steps` steps of climbing.
+    The rate climbs for `warmup_steps` steps, of short runs a fifth at most, and falls to 0 along half a cosine.
     """
     c = complete(config)
     return {
@@ -149,7 +153,7 @@ def training(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
 def dense_counterpart(config: Mapping[str, Any]) -> Config:
     """Return the config of a model with dense layers in place of convolutions, with the nearest number of parameters.
 
-    Both have a hidden layer or more before the code, the same code and the same training: what differs is what the lecture is about.
+    Both have a code of the same length and the same training; what differs is whether weights are shared between places.
     """
     c = complete(config)
     shape = tuple(c["shape"])
@@ -168,7 +172,7 @@ def _optimizer(c: Config, samples: int) -> Optimizer:
         raise ValueError(f"batch_size={c['batch_size']}, but there are only {samples} samples; needed at least one full batch")
     steps = c["epochs"] * steps_per_epoch(samples, c["batch_size"])
     # One step more than there are: the last one still moves.
-    rate = warmup_cosine(c["learning_rate"], steps + 1, warmup=min(c["warmup_steps"], steps))
+    rate = warmup_cosine(c["learning_rate"], steps + 1, warmup=min(c["warmup_steps"], steps // 5))
     return adamw(rate, decay=c["weight_decay"])
 
 
@@ -217,7 +221,8 @@ def _augmentation(fields: Mapping[str, Any]) -> Augmentation:
     if unknown := sorted(fields.keys() - set(Augmentation._fields)):
         raise ValueError(f"augmentation has no {', '.join(unknown)}; there are {', '.join(Augmentation._fields)}")
     # JSON has lists where the fields are pairs.
-    return Augmentation(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return Augmentation(**values)
 
 
 def _check_shape(shape: Any) -> None:

@@ -130,12 +130,12 @@ def kl_per_latent(mean: Floats, logvar: Floats) -> Floats:
 
 
 def active_units(mean: Floats, threshold: float = 0.01) -> int:
-    """Count the latents whose posterior mean varies with the image: Var_x E[z|x] > 0.01 (Burda et al., arXiv:1509.00519, section 5.2)."""
+    """Count the latents whose posterior mean varies with the image: Var_x E[z|x] > 0.01 (Burda et al., arXiv:1509.00519)."""
     return int(np.sum(mean.astype(np.float64).var(axis=0) > threshold))
 
 
 def collapse_level(z: Floats) -> float:
-    """Return the spread of the embeddings' directions: std of the L2-normalised vectors times sqrt(d); 0 collapsed, 1 isotropic."""
+    """Return the spread of directions: std of the L2-normalised embeddings times sqrt(d); 0 collapsed, 1 isotropic."""
     z = z.astype(np.float64)
     norms = np.linalg.norm(z, axis=1, keepdims=True)
     directions = np.divide(z, norms, out=np.zeros_like(z), where=norms > 0)

@@ -58,7 +58,7 @@ def fit(
     """Train a model: yield a `Step` after every update, from the first to the last.
 
     Each epoch visits the samples in a new order, in batches of one size; samples that do not fill a batch wait for another epoch.
-    Order, noise and crops are functions of (seed, epoch, sample), so the same arguments give the same bytes, and a run that goes on
+    Order, noise and crops are functions of (seed, epoch, sample): the same arguments give the same bytes, and a run that goes on
     from any of its steps ends as if it had never stopped.
 
     Parameters

@@ -40,7 +40,7 @@ def sgd(rate: Rate, momentum: float = 0.0, *, nesterov: bool = False) -> Optimiz
 
     References
     ----------
-    Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013, in the form of torch.optim.SGD.
+    Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013; in the form of torch.optim.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def adam(rate: Rate, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 
 
 
 def adamw(rate: Rate, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, decay: float = 0.01) -> Optimizer:
-    r"""Adam with decoupled weight decay: weights shrink by ``rate * decay`` of themselves per step, apart from the gradient's step.
+    r"""Adam with decoupled weight decay: weights shrink by ``rate * decay`` of themselves, apart from the step of the gradient.
 
     Arrays with at most one axis (biases) do not decay.
 

@@ -29,6 +29,8 @@ from .run import Run
 # Keys of config.json that say where the run's data and arrays are, beside those that describe its model.
 _PLACE = ("source", "device", "numconv")
 
+IMAGES_SEEN = 240_000  # what training on large data stops at, unless told otherwise: a few minutes on two cores
+
 
 class Session(NamedTuple):
     """A run folder with all that it names: config, data on its device, model, fresh parameters."""
@@ -64,9 +66,20 @@ def describe(kind: str, options: Mapping[str, Any], source: Mapping[str, Any], d
         classes = int(max(train_y.max(), test_y.max(initial=0))) + 1
     shape = [int(n) for n in data.train_x.shape[1:]]
     own = {"kind": kind, "shape": shape, "classes": classes if kind == "classifier" else None, "data": data.name}
-    config = complete({**options, **own})
+    given = {"epochs": default_epochs(kind, len(data.train_x)), **options, **own}
+    config = complete(given)
+    if kind == "contrastive" and config["batch_size"] < 2:
+        raise ValueError(
+            f"batch_size={config['batch_size']}; contrastive learning compares images of a batch, and needs at least 2"
+        )
     training(config, len(data.train_x))  # refuses a batch larger than the data
     return {**config, "source": dict(source), "device": device, "numconv": __version__}
+
+
+def default_epochs(kind: str, samples: int) -> int:
+    """Return how long to train if nobody says: the kind's own number of epochs, fewer for large data."""
+    usual: int = complete({"kind": kind, "shape": [1, 1, 1], "classes": 2 if kind == "classifier" else None})["epochs"]
+    return min(usual, max(2, round(IMAGES_SEEN / max(samples, 1))))
 
 
 def read_data(source: Mapping[str, Any], seed: int) -> Dataset:
@@ -144,12 +157,11 @@ def resume_from(session: Session) -> Step | None:
     return load_checkpoint(session.run.model, session.params, state)
 
 
-def steps(session: Session, start: Step | None) -> Iterator[Step]:
-    """Train, from the beginning or after `start`; save a checkpoint and the history so far at the end of every epoch.
+def steps(session: Session, start: Step | None, log: Log) -> Iterator[Step]:
+    """Train, from the beginning or after `start`; log every step, and save the log with a checkpoint at the end of every epoch.
 
     When the caller or an interrupt ends it early, the last whole step is saved: the run can be resumed from there.
     """
-    log = Log(session, start)
     last = start
     try:
         for step in fit(
@@ -176,9 +188,12 @@ class Log:
     def __init__(self, session: Session, start: Step | None) -> None:
         self.session = session
         past = session.run.metrics() if start is not None else {}
-        self.history: list[dict[str, Any]] = past.get("history", [])
-        self.sums: dict[str, float] = past.get("unfinished", {})
-        self.count: int = past.get("unfinished_steps", 0)
+        # Numbers are written before weights: after a crash between the two, what lies beyond the weights is forgotten.
+        reached = start.number if start is not None else 0
+        self.history: list[dict[str, Any]] = [row for row in past.get("history", []) if row["step"] <= reached]
+        begun = past.get("unfinished", {}) if past.get("unfinished_at") == reached else {}
+        self.sums: dict[str, float] = begun
+        self.count: int = past["unfinished_steps"] if begun else 0
         self.seconds: float = past.get("training_seconds", 0.0)
         self.timed_steps: int = past.get("timed_steps", 0)
         self.mark: float | None = None  # the first step of a process compiles, and is not timed
@@ -194,24 +209,25 @@ class Log:
             self.sums[name] = self.sums.get(name, 0.0) + value
         if step.ends_epoch:
             means = {name: total / self.count for name, total in self.sums.items()}
-            self.history.append({"epoch": step.epoch + 1, **means, **self._tested(step)})
+            self.history.append({"epoch": step.epoch + 1, "step": step.number, **means, **self._tested(step)})
             self.sums, self.count = {}, 0
         self.mark = time.perf_counter()
 
     def save(self, step: Step) -> None:
-        """Write the checkpoint, and beside it the history."""
-        save_checkpoint(self.session.run.model, step)
+        """Write the history, then the checkpoint."""
         self.session.run.write_metrics(
             {
                 "model": self.session.config["kind"],
                 "data": self.session.data.name,
                 "history": self.history,
                 "unfinished": self.sums,
+                "unfinished_at": step.number,
                 "unfinished_steps": self.count,
                 "training_seconds": self.seconds,
                 "timed_steps": self.timed_steps,
             }
         )
+        save_checkpoint(self.session.run.model, step)
         self.mark = time.perf_counter()
 
     def _tested(self, step: Step) -> dict[str, float]:

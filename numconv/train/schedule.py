@@ -42,7 +42,7 @@ def step_decay(rate: float, every: int, factor: float = 0.1) -> Schedule:
 def cosine(rate: float, steps: int, *, final: float = 0.0) -> Schedule:
     r"""Fall from `rate` at step 0 to `final` at step `steps - 1`, the last one, along half a cosine; stay there beyond.
 
-    .. math:: \text{final} + \tfrac12 (\text{rate} - \text{final}) (1 + \cos(\pi \, t)), \quad t = \text{step} / (\text{steps} - 1)
+    .. math:: \text{final} + \tfrac12 (\text{rate} - \text{final}) (1 + \cos \pi t), \quad t = \text{step} / (\text{steps} - 1)
 
     References
     ----------
@@ -61,7 +61,7 @@ def cosine(rate: float, steps: int, *, final: float = 0.0) -> Schedule:
 def warmup_cosine(rate: float, steps: int, *, warmup: int, final: float = 0.0) -> Schedule:
     """Climb in a line through `warmup` steps to `rate`, then fall to `final` along half a cosine; stay there beyond `steps`.
 
-    Step 0 already moves, with ``rate / (warmup + 1)``; step `warmup` is the first at `rate`, step `steps - 1` the first at `final`.
+    Step 0 already moves, with ``rate / (warmup + 1)``; step `warmup` is the first at `rate`, `steps - 1` the first at `final`.
 
     References
     ----------

@@ -42,13 +42,13 @@ def write_report(
     Raises
     ------
     ImportError
-        If matplotlib, Pillow or scikit-learn is missing.
+        If matplotlib or Pillow is missing.
     """
     try:
         # Here rather than above: they take a second to load, and `numconv --help` must not.
         from . import material, measured, page, shown, words
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("matplotlib", "PIL", "sklearn"):
+        if (error.name or "").partition(".")[0] not in ("matplotlib", "PIL"):
             raise
         raise ImportError(f"a report needs {error.name}: pip install 'numconv[train]'", name=error.name) from error
     m = material.gather(model, params, data, config, metrics)

@@ -87,23 +87,18 @@ def curves(name: str, alt: str, lines: Sequence[Line], *, ylabel: str, floor: tu
 
 @_styled
 def panels(name: str, alt: str, signals: Sequence[Sequence[Line]]) -> str:
-    """Draw a small chart for each group of curves, all on the same axes."""
+    """Draw a small chart for each group of curves, all on the same axes; of several, the first is the one to compare with."""
     across = min(2, len(signals))
     rows = -(-len(signals) // across)
     figure = Figure(figsize=(_WIDTH, 0.5 + 1.25 * rows), layout="constrained", dpi=144)
     grid = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False)
     for axes, group in zip(grid.flat, signals, strict=False):
         for i, line in enumerate(group):
-            # The first one, the truth, is broad and pale behind the others.
-            axes.plot(
-                line.x,
-                line.y,
-                color=_INK if i == 0 else COLOURS[i - 1],
-                linewidth=3 if i == 0 else 1.5,
-                alpha=0.35 if i == 0 else 1,
-                linestyle=("-", "-", "--")[i % 3],
-                label=line.label,
-            )
+            if i == 0 and len(group) > 1:
+                look = {"color": _INK, "linewidth": 3, "alpha": 0.35}  # broad and pale, behind the others
+            else:
+                look = {"color": COLOURS[max(0, i - 1)], "linewidth": 1.5, "linestyle": "--" if i > 1 else "-"}
+            axes.plot(line.x, line.y, label=line.label, **look)
         axes.spines[["left", "bottom"]].set_alpha(0.4)
     for axes in grid.flat[len(signals) :]:
         axes.set_axis_off()

@@ -16,6 +16,8 @@ from ..loop import embed
 
 # A scatter of more points shows less, and finding neighbours among more takes longer than the rest of the report.
 _SHOWN = 2000
+# For pictures, components of as many images look like those of all.
+_PCA_IMAGES = 5000
 
 
 class Material(NamedTuple):
@@ -74,7 +76,7 @@ def gather(model: Any, params: Tree, data: Dataset, config: Mapping[str, Any], m
 
 def pixel_pca(m: Material) -> Pca:
     """Fit as many principal components of the training images as the embedding has numbers."""
-    return fit_pca(m.train, m.z.shape[1])
+    return fit_pca(m.train[:: -(-len(m.train) // _PCA_IMAGES)], m.z.shape[1])
 
 
 def spread(m: Material, count: int) -> NDArray[np.intp]:
