@@ -393,6 +393,11 @@ def test_standard_networks_fit_any_image(shape):
     assert -(-max(shape[1:]) // 2 ** len(default_channels(shape))) <= 7
 
 
+def test_codes_are_at_most_a_quarter_of_the_image_unless_asked_for():
+    assert [complete({"kind": "vae", "shape": (1, n, n)})["latent"] for n in (1, 4, 8, 28)] == [1, 4, 16, 20]
+    assert complete({"kind": "vae", "shape": (1, 4, 4), "latent": 12})["latent"] == 12
+
+
 def test_models_refuse_networks_that_do_not_fit():
     rng = np.random.default_rng(0)
     encoder, decoder = conv_encoder(SHAPE, 3, [4]), conv_decoder((1, 6, 6), [4])

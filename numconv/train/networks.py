@@ -18,20 +18,24 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 
 _SMALL = 7  # below this a further halving leaves too little of an image to place things in
+_TINY = 16  # images so small that twice the channels cost little, and are needed to beat principal components
 
 
-def default_channels(shape: Shape, base: int = 16) -> tuple[int, ...]:
-    """Return channels per stage that double from `base`, with as many stages as bring the longest side to at most 7 samples.
+def default_channels(shape: Shape) -> tuple[int, ...]:
+    """Return channels per stage: they double, from 32 for images of at most 16 samples a side, else from 16.
+
+    There are as many stages as bring the longest side to at most 7 samples, and at least two.
 
     Examples
     --------
     >>> from numconv.train.networks import default_channels
     >>> default_channels((1, 28, 28)), default_channels((3, 64, 64)), default_channels((1, 8, 8))
-    ((16, 32), (16, 32, 64, 128), (16,))
+    ((16, 32), (16, 32, 64, 128), (32, 64))
     """
-    longest, stages = max(shape[1:]), 1
+    longest, stages = max(shape[1:]), 2
     while -(-longest // 2**stages) > _SMALL:
         stages += 1
+    base = 32 if longest <= _TINY else 16
     return tuple(base * 2**stage for stage in range(stages))
 
 
