@@ -15,7 +15,7 @@ from .batch import like, to_host
 from .loop import Step
 from .run import replacing
 
-_FORMAT = "numconv 1"
+_FORMAT = "numconv 1"  # the one key of the metadata: safetensors writes several in an order that changes from file to file
 _STATE = "optimizer"
 
 
@@ -27,7 +27,7 @@ def save_checkpoint(path: str | os.PathLike[str], step: Step) -> None:
     tensors = {**_named(step.params), **_named({_STATE: step.state})}
     progress = {"number": step.number, "epoch": step.epoch, "terms": step.terms, "ends_epoch": step.ends_epoch}
     with replacing(path) as temporary:
-        _safetensors().save_file(tensors, temporary, metadata={"format": _FORMAT, "step": json.dumps(progress)})
+        _safetensors().save_file(tensors, temporary, metadata={_FORMAT: json.dumps(progress)})
 
 
 def load_checkpoint(path: str | os.PathLike[str], params: Tree, state: Tree) -> Step:
@@ -49,13 +49,13 @@ def load_checkpoint(path: str | os.PathLike[str], params: Tree, state: Tree) -> 
         If the file is damaged, or its names, shapes or dtypes are not those of `params` and `state`.
     """
     named, metadata = _read(path)
-    if metadata.get("format") != _FORMAT or "step" not in metadata:
+    if _FORMAT not in metadata:
         raise ValueError(
-            f"{path} says format {metadata.get('format')!r}; needed {_FORMAT!r}, as written by numconv.train.save_checkpoint"
+            f"{path} has metadata {sorted(metadata)}; needed {_FORMAT!r}, as written by numconv.train.save_checkpoint"
         )
     params = _fitted(path, params, {name: a for name, a in named.items() if not _is_state(name)})
     state = _fitted(path, {_STATE: state}, {name: a for name, a in named.items() if _is_state(name)})[_STATE]
-    return Step(params=params, state=state, **json.loads(metadata["step"]))
+    return Step(params=params, state=state, **json.loads(metadata[_FORMAT]))
 
 
 def load_params(path: str | os.PathLike[str], params: Tree) -> Tree:
