@@ -125,7 +125,7 @@ def test_weights_alone_are_no_checkpoint(tmp_path):
     named = {name: np.ascontiguousarray(a) for name, a in named_leaves(step.params)}
     safetensors_numpy.save_file(named, tmp_path / "w.safetensors")
     assert_same(load_params(tmp_path / "w.safetensors", zeros(step.params)), step.params)
-    with pytest.raises(ValueError, match="has metadata \[\]; needed 'numconv 1'"):
+    with pytest.raises(ValueError, match=r"has metadata \[\]; needed 'numconv 1'"):
         load_checkpoint(tmp_path / "w.safetensors", step.params, {})
 
 
