@@ -98,10 +98,9 @@ def test_gradients_are_directional_derivatives(name):
         assert abs((above - below) / (2 * h) - slope) < 1e-7 * scale
 
 
-@pytest.mark.parametrize("name", MODELS)
+# A contrastive loss depends on how many negatives there are, by its nature.
+@pytest.mark.parametrize("name", [name for name in MODELS if "contrastive" not in name])
 def test_the_loss_of_a_batch_twice_is_the_loss_of_the_batch(name):
-    if "contrastive" in name:
-        pytest.skip("a contrastive loss depends on how many negatives there are, by its nature")
     model, params = made(MODELS[name], dtype=np.float64)
     x, y = images(6, dtype=np.float64)
     once, terms, _ = model.loss(params, batch_of(x, y))
