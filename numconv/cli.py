@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "data", metavar="DATA", help="what to embed: a name or a path, as for train --data; all its images, in order"
     )
     embed.add_argument("--out", type=Path, required=True, metavar="FILE.npy", help="where to write the float32 array (n, latent)")
-    embed.add_argument("--files", type=Path, metavar="FOLDER", help="where the files of fashion-mnist are")
+    _add_reading(embed)
     embed.add_argument("--force", action="store_true", help="replace the file if it exists")
     embed.set_defaults(run=_embed)
     report = commands.add_parser("report", help="write the report of a run again")
@@ -72,7 +72,7 @@ def _add_train(commands: Any) -> None:
         metavar="DATA",
         help="digits (default), mnist-5k, fashion-mnist, or the path of a .npy, .npz or IDX file or of a folder of images",
     )
-    train.add_argument("--files", type=Path, metavar="FOLDER", help="where the files of fashion-mnist are")
+    _add_reading(train)
     train.add_argument("--limit", type=int, metavar="N", help="use only N of the training images, evenly spread")
     train.add_argument("--latent", type=int, metavar="N", help="numbers in the code of an image")
     train.add_argument("--epochs", type=int, metavar="N", help="passes over the data")
@@ -94,6 +94,18 @@ def _add_train(commands: Any) -> None:
     train.set_defaults(run=_train)
 
 
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """Add the options that say how data is read."""
+    command.add_argument("--files", type=Path, metavar="FOLDER", help="where the files of fashion-mnist are")
+    command.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="bring the images of a folder to one size"
+    )
+    command.add_argument("--scale", type=float, nargs=2, metavar=("BLACK", "WHITE"), help="values in a file that become 0 and 1")
+    command.add_argument("--layout", metavar="AXES", help="axes of an array in a file, such as nhwc or nl")
+
+
+_READING = ("size", "scale", "layout")
+
 _OPTIONS = (
     "latent", "epochs", "batch_size", "learning_rate", "beta", "temperature", "positives", "network", "channels", "seed",
 )  # fmt: skip
@@ -110,7 +122,13 @@ def _train(arguments: argparse.Namespace) -> int:
         where, config = _resumed(arguments)
         data = pipeline.read_data(config["source"], config["seed"])
     else:
-        source = {"data": _located(arguments.data or "digits"), "folder": _text(arguments.files), "limit": arguments.limit}
+        reading = {name: getattr(arguments, name) for name in _READING}
+        source = {
+            "data": _located(arguments.data or "digits"),
+            "folder": _text(arguments.files),
+            "limit": arguments.limit,
+            **reading,
+        }
         data = pipeline.read_data(source, arguments.seed or 0)
         options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
         config = pipeline.describe(arguments.kind, options, source, data, arguments.device or "cpu")
@@ -161,8 +179,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     source = config["source"]
     if arguments.data is not None:
         arguments.data = _located(arguments.data)
-    past = {**config, "data": source["data"], "files": source["folder"], "limit": source["limit"]}
-    for name in (*_OPTIONS, "data", "files", "limit", "device"):
+    past = {**config, **source, "files": source["folder"]}
+    for name in (*_OPTIONS, *_READING, "data", "files", "limit", "device"):
         value = getattr(arguments, name)
         if value is not None and (_text(value) if name == "files" else value) != past.get(name):
             raise ValueError(f"--resume goes on with the run's own settings: {name} is {past.get(name)!r} there, not {value!r}")
@@ -220,7 +238,6 @@ def _embed(arguments: argparse.Namespace) -> int:
 
     _require_train()
     from .train import embed, pipeline, run
-    from .train.data import load
 
     where = run.reopen(arguments.folder)
     if arguments.out.suffix != ".npy":
@@ -229,7 +246,9 @@ def _embed(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.out} exists; choose another name, or replace it with --force")
     config = where.config()
     named = not pipeline.is_path(arguments.data)
-    data = load(arguments.data, folder=_text(arguments.files), test_fraction=0)  # names keep their own split
+    reading = {name: getattr(arguments, name) for name in _READING}
+    source = {"data": arguments.data, "folder": _text(arguments.files), "limit": None, **reading}
+    data = pipeline.read_data(source, 0, test_fraction=0)  # names keep their own split
     x = np.concatenate([data.train_x, data.test_x]) if named else data.train_x
     if x.shape[1:] != tuple(config["shape"]):
         taken = _by(config["shape"])

@@ -168,6 +168,20 @@ def test_an_empty_folder_and_missing_labels_are_refused(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_options_that_say_how_data_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("film.npy", np.random.default_rng(0).integers(-2000, 3000, (30, 8, 9)))
+    assert "scale=(black, white)" in fails(capsys, "train", "autoencoder", "--data", "film.npy", "--out", "run")
+    options = ["--data", "film.npy", "--scale", "-2000", "3000", "--layout", "nhw"]
+    assert main(["train", "autoencoder", *options, "--batch", "8", "--epochs", "1", "--out", "run"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["source"]["data"] == str(tmp_path / "film.npy")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["train", "autoencoder", "--resume", "--out", "../run"]) == 0
+    assert main(["embed", "../run", "../film.npy", "--scale", "-2000", "3000", "--out", "z.npy"]) == 0
+    assert len(np.load("z.npy")) == 30
+
+
 def test_commands_on_what_is_no_run(tmp_path, capsys):
     assert "no such run folder" in fails(capsys, "report", tmp_path / "nothing")
     assert "holds no config.json" in fails(capsys, "embed", tmp_path, "digits", "--out", tmp_path / "z.npy")

@@ -54,7 +54,7 @@ def describe(kind: str, options: Mapping[str, Any], source: Mapping[str, Any], d
     options : mapping
         Settings of the model and its training; what is left out has its default.
     source : mapping
-        `data`, `folder` and `limit`, from which `read_data` reads the data again.
+        `data`, `limit` and options of `data.load`, from which `read_data` reads the data again.
     data : Dataset
         The data, for the shape of its images and the number of its classes.
     device : str
@@ -82,10 +82,12 @@ def default_epochs(kind: str, samples: int) -> int:
     return min(usual, max(2, round(IMAGES_SEEN / max(samples, 1))))
 
 
-def read_data(source: Mapping[str, Any], seed: int) -> Dataset:
+def read_data(source: Mapping[str, Any], seed: int, *, test_fraction: float = 0.2) -> Dataset:
     """Load the data a run names: by the same source and seed, the same images in the same order."""
-    data = load(source["data"], seed=seed if is_path(source["data"]) else 0, folder=source["folder"])
-    limit = source["limit"]
+    # JSON has lists where the options are pairs.
+    options: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in source.items()}
+    name, limit = options.pop("data"), options.pop("limit")
+    data = load(name, seed=seed, test_fraction=test_fraction, **options)
     if limit is None:
         return data
     if limit < 1:
