@@ -92,7 +92,12 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 def test_ctrl_c_leaves_a_checkpoint_that_goes_on_bit_for_bit(tmp_path):
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     options = ["--epochs", "400", "--limit", "300", "--channels", "4", "--latent", "3", "--batch", "50", "--rate", "0.01"]
-    command = [sys.executable, "-m", "numconv", "train", "autoencoder", *options, "--out", str(stopped)]
+    # A shell's background jobs, and what they start, ignore SIGINT; here it must be heard.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from numconv.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "train", "autoencoder", *options, "--out", str(stopped)]
     environment = {**os.environ, "MPLBACKEND": "agg"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 240
