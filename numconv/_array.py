@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import ModuleType
 from typing import Any, Literal
 
@@ -76,9 +77,15 @@ def device(xp: ModuleType, dtype: Any) -> Device:
     return "generic"
 
 
-def contiguous(a: Array) -> Array:
-    """Return a NumPy array as C-contiguous, aligned and in native byte order; itself if it already is."""
-    return np.require(a, a.dtype.newbyteorder("="), ["C", "A"])
+def flat(a: Array) -> Array:
+    """Return the numbers of a NumPy array in order, aligned, in native byte order, in an array of a writeable type.
+
+    Numba compiles every kernel anew for read-only arrays; kernels here never write to their inputs, so an alias spares that.
+    """
+    line = np.require(a, a.dtype.newbyteorder("="), ["C", "A"]).reshape(-1)
+    if line.flags.writeable or line.size == 0:
+        return line
+    return np.frombuffer(memoryview((ctypes.c_char * line.nbytes).from_address(line.ctypes.data)), line.dtype)
 
 
 def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> tuple[Any, ...]:

@@ -5,12 +5,11 @@ Every sum and maximum is taken in the order of `generic`, tap by tap, so maxima 
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
 
-from .._array import contiguous
+from .._array import flat
 from .._jit import njit_inner, njit_parallel, prange, workers
 from .geometry import PoolGeometry, Triple
 
@@ -23,52 +22,43 @@ _NO_INDICES = np.empty(0, np.int64)
 def max_y(x: Array, g: PoolGeometry) -> Array:
     """y[p] = maximum over taps of x[q]."""
     y = np.empty(g.y_shape, x.dtype)
-    _maxima(workers(g.planes), _flat(x), y.reshape(-1), _NO_INDICES, g.planes, _sizes(g))
+    _maxima(workers(g.planes), flat(x), y.reshape(-1), _NO_INDICES, g.planes, _sizes(g))
     return y
 
 
 def max_with_indices(x: Array, g: PoolGeometry) -> tuple[Array, Array]:
     """y[p] = maximum over taps of x[q], and the index in the plane of the first q that reaches it. NaN is above all numbers."""
     y, indices = np.empty(g.y_shape, x.dtype), np.empty(g.y_shape, np.int64)
-    _maxima(workers(g.planes), _flat(x), y.reshape(-1), indices.reshape(-1), g.planes, _sizes(g))
+    _maxima(workers(g.planes), flat(x), y.reshape(-1), indices.reshape(-1), g.planes, _sizes(g))
     return y, indices
 
 
 def scatter(y: Array, indices: Array, g: PoolGeometry) -> Array:
     """x[q] = sum over the p with indices[p] = q of y[p]."""
     x = np.empty(g.x_shape, y.dtype)
-    _scatter(workers(g.planes), _flat(y), _flat(indices), x.reshape(-1), g.planes)
+    _scatter(workers(g.planes), flat(y), flat(indices), x.reshape(-1), g.planes)
     return x
 
 
 def gather(x: Array, indices: Array, g: PoolGeometry) -> Array:
     """y[p] = x[indices[p]]: the adjoint of `scatter`."""
     y = np.empty(g.y_shape, x.dtype)
-    _gather(workers(g.planes), _flat(x), _flat(indices), y.reshape(-1), g.planes)
+    _gather(workers(g.planes), flat(x), flat(indices), y.reshape(-1), g.planes)
     return y
 
 
 def mean_y(x: Array, g: PoolGeometry, include_pad: bool) -> Array:
     """y[p] = sum over taps of x[q] / the number of taps, or of taps inside the plane."""
     y = np.empty(g.y_shape, x.dtype)
-    _means(workers(g.planes), _flat(x), y.reshape(-1), *_counts(g, include_pad, x.dtype), g.planes, _sizes(g))
+    _means(workers(g.planes), flat(x), y.reshape(-1), *_counts(g, include_pad, x.dtype), g.planes, _sizes(g))
     return y
 
 
 def mean_x(y: Array, g: PoolGeometry, include_pad: bool) -> Array:
     """x[q] = sum over the p and taps that lie at q of y[p] / the number of taps of p: the adjoint of `mean_y`."""
     x = np.empty(g.x_shape, y.dtype)
-    _spread_means(workers(g.planes), _flat(y), x.reshape(-1), *_counts(g, include_pad, y.dtype), g.planes, _sizes(g))
+    _spread_means(workers(g.planes), flat(y), x.reshape(-1), *_counts(g, include_pad, y.dtype), g.planes, _sizes(g))
     return x
-
-
-def _flat(a: Array) -> Array:
-    """Return the numbers of an array in order, as a writeable type: Numba compiles every kernel anew for read-only arrays."""
-    flat: Array = contiguous(a).reshape(-1)
-    if flat.flags.writeable or flat.size == 0:
-        return flat
-    memory = (ctypes.c_char * flat.nbytes).from_address(flat.ctypes.data)
-    return np.frombuffer(memoryview(memory), flat.dtype)
 
 
 def _sizes(g: PoolGeometry) -> Sizes:

@@ -70,7 +70,7 @@ _KINDS: dict[str, Config] = {
         "projection": 64,
         "augmentation": _VIEWS,
     },
-    "classifier": {"latent": 64, "epochs": 10},
+    "classifier": {"latent": 64},
 }
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numba
 import numpy as np
 
-from ..._array import contiguous
+from ..._array import flat
 from ..._jit import workers
 from ..._simd import TILES
 from ..geometry import ConvGeometry
@@ -21,7 +20,7 @@ def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> A
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
     y = np.empty(g.y_shape, x.dtype)
     walks = plan.walks_y(g, x.itemsize, numba.get_num_threads())
-    _correlate(walks, _flat(x), _flat(w), b, y.reshape(-1), g.x_size, g.y_size, (g.batch, g.groups, g.c_in, g.c_out), False)
+    _correlate(walks, flat(x), flat(w), b, y.reshape(-1), g.x_size, g.y_size, (g.batch, g.groups, g.c_in, g.c_out), False)
     return y
 
 
@@ -29,7 +28,7 @@ def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> A
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
     x = np.empty(g.x_shape, y.dtype)
     walks = plan.walks_x(g, y.itemsize, numba.get_num_threads())
-    _correlate(walks, _flat(y), _flat(w), b, x.reshape(-1), g.y_size, g.x_size, (g.batch, g.groups, g.c_out, g.c_in), True)
+    _correlate(walks, flat(y), flat(w), b, x.reshape(-1), g.y_size, g.x_size, (g.batch, g.groups, g.c_out, g.c_in), True)
     return x
 
 
@@ -51,7 +50,7 @@ def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     strips, turned = np.empty((threads, walk.strip_size), x.dtype), np.empty((threads, pixels * lanes), x.dtype)
     partial = np.empty(g.groups * panels * parts * row_offset.size * lanes, x.dtype)
     reduce.reduce(
-        threads, _flat(x), _flat(y), (g.batch, g.groups, g.c_in, g.c_out), parts, lanes, walk.blocks, walk.block, g.x_size,
+        threads, flat(x), flat(y), (g.batch, g.groups, g.c_in, g.c_out), parts, lanes, walk.blocks, walk.block, g.x_size,
         tuple(axis.first for axis in walk.axes), tuple(axis.src_step for axis in walk.axes), walk.strip_shape, walk.depth_start,
         *walk.residues, row_offset, strips, turned, np.empty((threads, 2, pixels), np.int32), g.y_size, partial,
     )  # fmt: skip
@@ -73,7 +72,7 @@ def _correlate(
     batch, groups, c_src, c_dst = problems
     if batch == 0:
         return
-    bias = np.empty(0, dst.dtype) if b is None else _flat(b)
+    bias = np.empty(0, dst.dtype) if b is None else flat(b)
     for walk in walks:
         rows, vectors = TILES[walk.tile]
         row_blocks, length = -(-c_dst // rows), walk.tap_offset.size
@@ -107,12 +106,3 @@ def _packed(w: Array, groups: int, c_dst: int, c_src: int, walk: plan.Walk, taps
             w, h * c_dst * c_src * taps, c_dst, dst_stride, c_src, src_stride, walk.tap_index, rows, packed[h * size :]
         )
     return packed
-
-
-def _flat(a: Array) -> Array:
-    """Return the numbers of an array in order, as a writeable type: Numba compiles every kernel anew for read-only arrays."""
-    flat: Array = contiguous(a).reshape(-1)
-    if flat.flags.writeable or flat.size == 0:
-        return flat
-    memory = (ctypes.c_char * flat.nbytes).from_address(flat.ctypes.data)
-    return np.frombuffer(memoryview(memory), flat.dtype)
