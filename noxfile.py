@@ -61,7 +61,8 @@ def bench(session):
     """Benchmarks beside PyTorch: medians of calls, both sides on the same threads; `nox -s bench -- -k stem` for a part."""
     session.install("-e", ".", *group("bench"), "torch==2.13.0")
     columns = "--benchmark-columns=min,median,iqr,rounds"
-    session.run("pytest", "bench/bench_conv.py", "--benchmark-group-by=group", columns, *session.posargs)
+    files = "python_files=bench_*.py"
+    session.run("pytest", "bench", "-o", files, "-o", "pythonpath=bench", "--benchmark-group-by=group", columns, *session.posargs)
 
 
 @nox.session

@@ -3,11 +3,10 @@
 Equal threads, compilation outside the timing. Each group is one layer and one contraction, so its rows compare directly.
 """
 
-import importlib.util
-
-import numba
 import numpy as np
 import pytest
+from peers import PEERS
+from peers import torch as threaded_torch
 
 import numconv
 
@@ -19,7 +18,6 @@ LAYERS = {  # batch, c_in, height, width, c_out, taps, stride, padding
     "autoencoder 14 4x4/2": (128, 32, 14, 14, 64, 4, 2, 1),
     "filter 1024 7x7": (1, 1, 1024, 1024, 1, 7, 1, 3),
 }
-PEERS = ["numconv", *(["torch"] if importlib.util.find_spec("torch") else [])]
 
 
 def calls(peer, batch, c_in, height, width, c_out, taps, stride, padding):
@@ -32,10 +30,7 @@ def calls(peer, batch, c_in, height, width, c_out, taps, stride, padding):
     if peer == "numconv":
         forward = lambda: numconv.conv2d(x, w, stride=stride, padding=padding)  # noqa: E731
         return {"y": forward, "dx": lambda: pullback(y, wrt="x"), "dw": lambda: pullback(y, wrt="w")}, flops
-    import torch
-
-    torch.set_num_threads(numba.get_num_threads())
-    torch.set_grad_enabled(False)
+    torch = threaded_torch()
     tx, tw, ty = (torch.from_numpy(a) for a in (x, w, y))
     backward = torch.ops.aten.convolution_backward
 
