@@ -159,7 +159,7 @@ def _run_session(opened: Any, start: Any, started: float) -> int:
         print(f"\nstopped after step {done} of {total}; go on with: ", file=sys.stderr, end="")
         print(f"numconv train {opened.config['kind']} --resume --out {opened.run.folder}", file=sys.stderr)
         return 130
-    metrics = pipeline.finish(opened, step, started, compare)
+    metrics = pipeline.finish(opened, step, log, started, compare)
     page = write_report(opened.run, opened.model, step.params, opened.data, pipeline.model_config(opened.config), metrics)
     _summary(metrics)
     print(f"\nlook at {page}")

@@ -132,6 +132,24 @@ def test_resume_of_a_finished_run_measures_it_again(tmp_path, capsys):
     assert "is a run of kind autoencoder; vae was asked for" in fails(capsys, "train", "vae", "--resume", "--out", out)
 
 
+def test_a_history_beyond_the_weights_is_forgotten(tmp_path):
+    """Numbers are written before weights, and a crash may fall between: what the weights have not reached must not stay."""
+    out = tmp_path / "run"
+    assert main(["train", "autoencoder", *QUICK, "--out", str(out)]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    last = metrics["history"][-1]
+    metrics["history"].append({**last, "epoch": 3, "step": last["step"] + 3})
+    (out / "metrics.json").write_text(json.dumps(metrics))
+    assert main(["train", "autoencoder", "--resume", "--out", str(out)]) == 0
+    assert [row["epoch"] for row in json.loads((out / "metrics.json").read_text())["history"]] == [1, 2]
+
+
+def test_large_data_is_seen_fewer_times_by_default():
+    from numconv.train.pipeline import default_epochs
+
+    assert [default_epochs("vae", samples) for samples in (1400, 60_000, 10**7)] == [30, 4, 2]
+
+
 def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path, capsys):
     message = fails(capsys, "train", "autoencoder", *QUICK, "--rate", "1e30", "--out", tmp_path / "run", code=1)
     assert "step" in message

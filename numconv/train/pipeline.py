@@ -247,7 +247,7 @@ class Log:
         return {"test_loss": terms["loss"]}
 
 
-def finish(session: Session, step: Step, started: float, compare: Mapping[str, Any]) -> dict[str, Any]:
+def finish(session: Session, step: Step, log: Log, started: float, compare: Mapping[str, Any]) -> dict[str, Any]:
     """Measure a trained model on the test images, and write metrics.json as it stays.
 
     Parameters
@@ -256,12 +256,14 @@ def finish(session: Session, step: Step, started: float, compare: Mapping[str, A
         The run.
     step : Step
         Its last step.
+    log : Log
+        Its history.
     started : float
         `time.perf_counter()` when the process took the run up.
     compare : mapping
         More numbers for "test", such as those of the dense counterpart of a classifier.
     """
-    past, config = session.run.metrics(), session.config
+    config = session.config
     measured = measure(session.model, step.params, session.data, config, lambda a: on_device(config["device"], a))
     measured["test"].update(compare)
     metrics = {
@@ -269,12 +271,12 @@ def finish(session: Session, step: Step, started: float, compare: Mapping[str, A
         "data": session.data.name,
         "parameters": count_parameters(step.params),
         **measured,
-        "images_per_second": round(past["timed_steps"] * config["batch_size"] / max(past["training_seconds"], 1e-9), 1),
+        "images_per_second": round(log.timed_steps * config["batch_size"] / max(log.seconds, 1e-9), 1),
         "seconds": round(time.perf_counter() - started, 2),
         "epochs": config["epochs"],
-        "history": past["history"],
-        "training_seconds": past["training_seconds"],
-        "timed_steps": past["timed_steps"],
+        "history": log.history,
+        "training_seconds": log.seconds,
+        "timed_steps": log.timed_steps,
         "versions": {
             "numconv": __version__,
             "numpy": np.__version__,
