@@ -58,11 +58,14 @@ def cuda(session):
 
 @nox.session
 def bench(session):
-    """Benchmarks beside PyTorch: medians of calls, both sides on the same threads; `nox -s bench -- -k stem` for a part."""
-    session.install("-e", ".", *group("bench"), "torch==2.13.0")
-    columns = "--benchmark-columns=min,median,iqr,rounds"
-    files = "python_files=bench_*.py"
-    session.run("pytest", "bench", "-o", files, "-o", "pythonpath=bench", "--benchmark-group-by=group", columns, *session.posargs)
+    """Benchmarks beside the peers: all of them write docs/benchmarks.md, a part (`-- --quick`, `-- -k filter`) prints it."""
+    session.install("-e", ".", *group("bench"))
+    results = os.path.join(session.create_tmp(), "results.json")
+    ini = ("python_files=bench_*.py", "pythonpath=bench", "timeout=0", "filterwarnings=default")
+    columns = ["--benchmark-columns=median,iqr,rounds", "--benchmark-sort=name", f"--benchmark-json={results}"]
+    pytest = ["pytest", "-q", "bench", *(f"-o{setting}" for setting in ini), *columns]
+    session.run(*pytest, *session.posargs, success_codes=[0, 1])  # the report names what failed, and fails
+    session.run("python", os.path.join("bench", "report.py"), results, *([] if session.posargs else ["docs"]))
 
 
 @nox.session

@@ -3,6 +3,7 @@
 Every function `f` has a neighbour `f_vjp` that returns `(value, pullback)`; `pullback(cotangent)` gives the gradients.
 """
 
+from ._running import precompile, threads
 from .activation import (
     elu,
     elu_vjp,
@@ -45,6 +46,7 @@ from .conv import (
     conv_transpose_vjp,
     conv_vjp,
 )
+from .conv.explain import explain
 from .conv.gradients import (
     conv_bias_grad,
     conv_input_grad,
@@ -82,6 +84,17 @@ from .loss import (
     triplet_loss,
     triplet_loss_vjp,
 )
+from .norm import (
+    batch_norm,
+    batch_norm_statistics,
+    batch_norm_vjp,
+    group_norm,
+    group_norm_vjp,
+    instance_norm,
+    instance_norm_vjp,
+    layer_norm,
+    layer_norm_vjp,
+)
 from .pool import (
     adaptive_avg_pool,
     adaptive_avg_pool_vjp,
@@ -106,6 +119,9 @@ __all__ = [
     "adaptive_avg_pool_vjp",
     "avg_pool",
     "avg_pool_vjp",
+    "batch_norm",
+    "batch_norm_statistics",
+    "batch_norm_vjp",
     "bce_with_logits_loss",
     "bce_with_logits_loss_vjp",
     "contrastive_loss",
@@ -138,6 +154,7 @@ __all__ = [
     "cross_entropy_loss_vjp",
     "elu",
     "elu_vjp",
+    "explain",
     "gaussian_kl_loss",
     "gaussian_kl_loss_vjp",
     "gaussian_nll_loss",
@@ -146,12 +163,18 @@ __all__ = [
     "gelu_vjp",
     "global_avg_pool",
     "global_avg_pool_vjp",
+    "group_norm",
+    "group_norm_vjp",
     "huber_loss",
     "huber_loss_vjp",
     "info_nce_loss",
     "info_nce_loss_vjp",
+    "instance_norm",
+    "instance_norm_vjp",
     "l1_loss",
     "l1_loss_vjp",
+    "layer_norm",
+    "layer_norm_vjp",
     "leaky_relu",
     "leaky_relu_vjp",
     "linear",
@@ -169,6 +192,7 @@ __all__ = [
     "nt_xent_loss",
     "nt_xent_loss_vjp",
     "pool_output_shape",
+    "precompile",
     "relu",
     "relu_vjp",
     "reparameterize",
@@ -187,6 +211,7 @@ __all__ = [
     "supcon_loss_vjp",
     "tanh",
     "tanh_vjp",
+    "threads",
     "triplet_loss",
     "triplet_loss_vjp",
 ]

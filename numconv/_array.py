@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from types import ModuleType
 from typing import Any, Literal
 
@@ -78,14 +77,11 @@ def device(xp: ModuleType, dtype: Any) -> Device:
 
 
 def flat(a: Array) -> Array:
-    """Return the numbers of a NumPy array in order, aligned, in native byte order, in an array of a writeable type.
-
-    Numba compiles every kernel anew for read-only arrays; kernels here never write to their inputs, so an alias spares that.
-    """
-    line = np.require(a, a.dtype.newbyteorder("="), ["C", "A"]).reshape(-1)
-    if line.flags.writeable or line.size == 0:
-        return line
-    return np.frombuffer(memoryview((ctypes.c_char * line.nbytes).from_address(line.ctypes.data)), line.dtype)
+    """Return the numbers of a NumPy array in order, aligned, of native byte order: as kernels read them, copied if need be."""
+    flags = a.flags
+    if not (flags.c_contiguous and flags.aligned and a.dtype.isnative):
+        a = np.require(a, a.dtype.newbyteorder("="), ["C", "A"])
+    return a.reshape(-1)
 
 
 def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> tuple[Any, ...]:

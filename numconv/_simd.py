@@ -26,6 +26,8 @@ REGISTERS = 32 if VECTOR_BYTES == 64 or CPU_NAME.startswith(("apple", "neoverse"
 
 # Shapes of the tile, (rows, vectors), that fit the registers: rows * vectors sums, one vector of b and a spread number of a.
 TILES = ((8, 3), (4, 6), (2, 10), (1, 12)) if REGISTERS == 32 else ((6, 2), (4, 3), (2, 5), (1, 8))
+# Shapes of the tile of dot products, (rows, columns): rows * columns sums, one vector of each column and one of a row.
+DOT_TILES = ((6, 4), (12, 2), (20, 1)) if REGISTERS == 32 else ((4, 3), (6, 2), (10, 1))
 
 
 @intrinsic(prefer_literal=True)
@@ -55,7 +57,7 @@ class _TileCode:
 
     def build(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a, a_step, a_row, b, b_step, c, c_row, length, accumulate = args[:9]
-        row_offset = [_int(self.a_row * m) if self.a_row is not None else self._table(builder, a_row, _int(m)) for m in self.rows]
+        row_offset = [_int(self.a_row * m) if self.a_row is not None else _table(builder, a_row, _int(m)) for m in self.rows]
         before = builder.block
         loop, after = builder.append_basic_block("reduce"), builder.append_basic_block("reduced")
         builder.branch(loop)
@@ -63,9 +65,9 @@ class _TileCode:
         i = builder.phi(_I64)
         i.add_incoming(_int(0), before)
         acc = [[builder.phi(self.vector) for _ in self.vectors] for _ in self.rows]
-        at_a = builder.gep(a, [builder.mul(i, _int(self.a_step)) if self.a_step is not None else self._table(builder, a_step, i)])
-        at_b = builder.gep(b, [self._table(builder, b_step, i)])
-        b_vectors = [self._load(builder, self._vector_at(builder, at_b, _int(n * self.lanes))) for n in self.vectors]
+        at_a = builder.gep(a, [builder.mul(i, _int(self.a_step)) if self.a_step is not None else _table(builder, a_step, i)])
+        at_b = builder.gep(b, [_table(builder, b_step, i)])
+        b_vectors = [load_vector(builder, at_b, _int(n * self.lanes), self.vector) for n in self.vectors]
         total = [self._fma_row(builder, builder.gep(at_a, [row_offset[m]]), b_vectors, acc[m]) for m in self.rows]
         following = builder.add(i, _int(1))
         i.add_incoming(following, loop)
@@ -82,44 +84,229 @@ class _TileCode:
         return context.get_dummy_value()
 
     def _fma_row(self, builder: Any, at: Any, b_vectors: list[Any], acc: list[Any]) -> list[Any]:
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        one = builder.insert_element(undefined, self._load(builder, at), ir.Constant(_I32, 0))
-        spread = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, self.lanes), None))
-        # fmuladd, not fma: without FMA instructions the latter is a library call per number (2 against 43 GFLOP/s, measured).
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{self.lanes}f{self.bits}")
-        return [builder.call(fma, [spread, b, sums]) for b, sums in zip(b_vectors, acc, strict=True)]
+        number = spread(builder, builder.load(at), self.vector)
+        return [fma(builder, number, b, sums) for b, sums in zip(b_vectors, acc, strict=True)]
 
     def _store(self, builder: Any, c: Any, c_row: Any, total: list[list[Any]], adds: bool) -> None:
         for m in self.rows:
             for n in self.vectors:
-                place = self._vector_at(builder, c, builder.add(builder.mul(c_row, _int(m)), _int(n * self.lanes)))
-                value = builder.fadd(self._load(builder, place), total[m][n]) if adds else total[m][n]
-                builder.store(value, place).align = self.bits // 8
+                element = builder.add(builder.mul(c_row, _int(m)), _int(n * self.lanes))
+                old = load_vector(builder, c, element, self.vector) if adds else None
+                store_vector(builder, builder.fadd(old, total[m][n]) if adds else total[m][n], c, element)
 
-    def _vector_at(self, builder: Any, base: Any, element: Any) -> Any:
-        return builder.bitcast(builder.gep(base, [element]), self.vector.as_pointer())
 
-    def _load(self, builder: Any, pointer: Any) -> Any:
-        value = builder.load(pointer)
-        value.align = self.bits // 8
-        return value
+@intrinsic(prefer_literal=True)
+def dot_tile(typing_context, a, a_row, b, b_row, c, c_column, steps, accumulate, rows, columns):  # type: ignore[no-untyped-def]
+    """c[n * c_column + m] = or += sum over i < steps * lanes of a[a_row[m] + i] * b[b_row * n + i].
 
-    def _table(self, builder: Any, table: Any, i: Any) -> Any:
-        value = builder.load(builder.gep(table, [i]))
-        value.align = 4
-        return builder.sext(value, _I64)
+    `a`, `b` and `c` are pointers, `a_row` a pointer to int32; `rows` and `columns` are literals, `steps` at least 1.
+    """
+    if not (isinstance(rows, types.IntegerLiteral) and isinstance(columns, types.IntegerLiteral)):
+        return None
+    signature = types.void(a, a_row, b, types.intp, c, types.intp, types.intp, types.boolean, rows, columns)
+    return signature, _DotCode(a.dtype.bitwidth, rows.literal_value, columns.literal_value).build
+
+
+class _DotCode:
+    """Builds the code of `dot_tile`: vectors of sums, added up across their lanes at the end in a fixed order."""
+
+    def __init__(self, bits: int, rows: int, columns: int) -> None:
+        self.bits, self.lanes = bits, VECTOR_BYTES * 8 // bits
+        self.rows, self.columns = range(rows), range(columns)
+        self.vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), self.lanes)
+
+    def build(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, a_row, b, b_row, c, c_column, steps, accumulate = args[:8]
+        at_a = [builder.gep(a, [_table(builder, a_row, _int(m))]) for m in self.rows]
+        at_b = [builder.gep(b, [builder.mul(b_row, _int(n))]) for n in self.columns]
+        before, loop, after = builder.block, builder.append_basic_block("dot"), builder.append_basic_block("dotted")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i = builder.phi(_I64)
+        i.add_incoming(_int(0), before)
+        acc = [[builder.phi(self.vector) for _ in self.rows] for _ in self.columns]
+        here = builder.mul(i, _int(self.lanes))
+        b_vectors = [load_vector(builder, place, here, self.vector) for place in at_b]
+        total: list[list[Any]] = [[] for _ in self.columns]
+        for m in self.rows:
+            a_vector = load_vector(builder, at_a[m], here, self.vector)
+            for n in self.columns:
+                total[n].append(fma(builder, a_vector, b_vectors[n], acc[n][m]))
+        following = builder.add(i, _int(1))
+        i.add_incoming(following, loop)
+        for n in self.columns:
+            for m in self.rows:
+                acc[n][m].add_incoming(ir.Constant(self.vector, None), before)
+                acc[n][m].add_incoming(total[n][m], loop)
+        builder.cbranch(builder.icmp_signed("<", following, steps), loop, after)
+        builder.position_at_end(after)
+        sums = [self._across(builder, total[n]) for n in self.columns]
+        for n in self.columns:
+            for m in self.rows:
+                place = builder.gep(c, [builder.add(builder.mul(c_column, _int(n)), _int(m))])
+                old = builder.select(accumulate, builder.load(place), ir.Constant(self.vector.element, 0.0))
+                builder.store(builder.fadd(old, sums[n][m]), place).align = self.bits // 8
+        return context.get_dummy_value()
+
+    def _across(self, builder: Any, vectors: list[Any]) -> list[Any]:
+        """Add up the lanes of each of some vectors, two vectors at a time, halves with halves, in the order of the vectors."""
+        spare = ir.Constant(self.vector, ir.Undefined)
+        level, width = list(vectors), self.lanes  # each vector of a level holds lanes // width partial sums of `width` lanes
+        while width > 1:
+            if len(level) % 2:
+                level.append(spare)
+            half = width // 2
+            groups = range(0, self.lanes, width)
+            low = [s + g + j for s in (0, self.lanes) for g in groups for j in range(half)]
+            high = [s + g + half + j for s in (0, self.lanes) for g in groups for j in range(half)]
+            level = [
+                builder.fadd(shuffle(builder, p, q, low), shuffle(builder, p, q, high))
+                for p, q in zip(level[::2], level[1::2], strict=True)
+            ]
+            width = half
+        return [builder.extract_element(level[m // self.lanes], ir.Constant(_I32, m % self.lanes)) for m in self.rows]
 
 
 @intrinsic
 def at(typing_context, array, element):  # type: ignore[no-untyped-def]
-    """Pointer to an element of a flat array: no bounds check, no Python object."""
+    """Return a pointer to an element of a flat array, or so far past a pointer: no bounds check, no Python object."""
+    if isinstance(array, types.CPointer):
+        return array(array, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         view = context.make_array(signature.args[0])(context, builder, args[0])
         return builder.gep(view.data, [args[1]])
 
     return types.CPointer(array.dtype)(array, types.intp), build
+
+
+@intrinsic
+def pointer(typing_context, address, like):  # type: ignore[no-untyped-def]
+    """Return an address as a pointer to what `like` points to. Pointers are indexed like arrays, but never from the end."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return like(types.uint64, like), build
+
+
+@intrinsic
+def int32_pointer(typing_context, address):  # type: ignore[no-untyped-def]
+    """Return an address as a pointer to int32."""
+    return types.CPointer(types.int32)(types.uint64), _pointer_to
+
+
+@intrinsic
+def int64_pointer(typing_context, address):  # type: ignore[no-untyped-def]
+    """Return an address as a pointer to int64."""
+    return types.CPointer(types.int64)(types.uint64), _pointer_to
+
+
+@intrinsic
+def number(typing_context, like, value):  # type: ignore[no-untyped-def]
+    """Return `value` as the kind of number that `like` points to."""
+    kind = like.dtype
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.cast(builder, args[1], signature.args[1], kind)
+
+    return kind(like, value), build
+
+
+@intrinsic
+def copy(typing_context, to, source, count):  # type: ignore[no-untyped-def]
+    """Copy `count` numbers between places that do not overlap."""
+    size = to.dtype.bitwidth // 8
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        cgutils.raw_memcpy(builder, args[0], args[1], args[2], size)
+        return context.get_dummy_value()
+
+    return types.void(to, source, types.intp), build
+
+
+@intrinsic
+def zero(typing_context, to, count):  # type: ignore[no-untyped-def]
+    """Write `count` zeros."""
+    size = to.dtype.bitwidth // 8
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        cgutils.memset(builder, args[0], builder.mul(args[1], _int(size)), 0)
+        return context.get_dummy_value()
+
+    return types.void(to, types.intp), build
+
+
+@intrinsic
+def add_vector(typing_context, source, number, to):  # type: ignore[no-untyped-def]
+    """to[lanes] = source[lanes] + number."""
+    bits = to.dtype.bitwidth
+    vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), VECTOR_BYTES * 8 // bits)
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = load_vector(builder, args[0], _int(0), vector)
+        store_vector(builder, builder.fadd(value, spread(builder, args[1], vector)), args[2], _int(0))
+        return context.get_dummy_value()
+
+    return types.void(source, number, to), build
+
+
+@intrinsic
+def call(typing_context, address, worker, workers, job):  # type: ignore[no-untyped-def]
+    """Call the kernel at `address` for one worker's share of a job."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_I64] * 4)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [*args[1:], _int(0)])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.int64, types.int64, types.uint64), build
+
+
+def load_vector(builder: Any, base: Any, element: Any, vector: Any) -> Any:
+    """Load the vector that starts at an element."""
+    value = builder.load(builder.bitcast(builder.gep(base, [element]), vector.as_pointer()))
+    value.align = _bytes(vector)
+    return value
+
+
+def store_vector(builder: Any, value: Any, base: Any, element: Any) -> None:
+    """Store a vector where it starts at an element."""
+    builder.store(value, builder.bitcast(builder.gep(base, [element]), value.type.as_pointer())).align = _bytes(value.type)
+
+
+def _bytes(vector: Any) -> int:
+    return 8 if isinstance(vector.element, ir.DoubleType) else 4
+
+
+def _table(builder: Any, table: Any, i: Any) -> Any:
+    value = builder.load(builder.gep(table, [i]))
+    value.align = 4
+    return builder.sext(value, _I64)
+
+
+def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c of vectors."""
+    # fmuladd, not fma: without FMA instructions the latter is a library call per number (2 against 43 GFLOP/s, measured).
+    kind = ir.FunctionType(a.type, [a.type] * 3)
+    name = f"llvm.fmuladd.v{a.type.count}f{_bytes(a.type) * 8}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
+
+
+def shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
+    """Return the lanes named, counted through a and then b."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), [ir.Constant(_I32, j) for j in lanes]))
+
+
+def spread(builder: Any, value: Any, vector: Any) -> Any:
+    """Return a vector that holds one number in all lanes."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, vector.count), None))
+
+
+def _pointer_to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)

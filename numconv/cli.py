@@ -1,4 +1,4 @@
-"""The command line: `numconv train`, `embed`, `report`, `info`. It reads arguments, shows progress and says what went wrong."""
+"""The command line: `numconv train`, `embed`, `report`, `info`, `precompile`: it reads arguments and says what went wrong."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
     info = commands.add_parser("info", help="say what this machine and this installation have")
     info.set_defaults(run=_info)
+    ahead = commands.add_parser("precompile", help="compile all CPU kernels now, so that no first call waits")
+    ahead.set_defaults(run=_precompile)
     return top
 
 
@@ -284,6 +286,18 @@ def _info(arguments: argparse.Namespace) -> int:
 
     for name, value in facts():
         print(f"{name:18s}{value}")
+    return 0
+
+
+def _precompile(arguments: argparse.Namespace) -> int:
+    from time import perf_counter
+
+    from ._running import precompile
+
+    begin = perf_counter()
+    ready = precompile(progress=lambda name: print(f"\r{name:40s}", end="", file=sys.stderr, flush=True))
+    print(f"\r{'':40s}\r", end="", file=sys.stderr)
+    print(f"{ready} kernels ready after {perf_counter() - begin:.1f} s")
     return 0
 
 

@@ -10,8 +10,23 @@ import pytest
 import numconv
 
 PACKAGE = Path(numconv.__file__).parent
-ROOMS = {"conv", "pool", "resize", "linear", "activation", "loss"}
-FOUNDATIONS = {"_array", "_pullback", "_window", "_jit", "_simd", "_cuda", "_tree", "_separable"}
+ROOMS = {"conv", "pool", "resize", "linear", "norm", "activation", "loss"}
+FOUNDATIONS = {
+    "_array",
+    "_pullback",
+    "_window",
+    "_jit",
+    "_simd",
+    "_elementary",
+    "_traced",
+    "_pointwise",
+    "_slab",
+    "_matmul",
+    "_running",
+    "_cuda",
+    "_tree",
+    "_separable",
+}
 # Each layer may import itself and what stands below it.
 LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"about", "cli", "__main__"}]
 

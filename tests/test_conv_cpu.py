@@ -1,14 +1,17 @@
 """The Numba drawer of convolution against `generic`: every contraction, blocks and tiles of all kinds, bits, threads, faults."""
 
+import threading
+
 import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from oracles import conv_cases, normals, rounding_bound
 
-from numconv._simd import TILES
+from numconv import _jit
+from numconv._simd import DOT_TILES, TILES
 from numconv.conv import cpu, generic, geometry
-from numconv.conv.cpu import plan
+from numconv.conv.cpu import direct, gradient, lattice, plan
 
 
 def geometry_of(case):
@@ -32,9 +35,15 @@ def worst_excess(g, dtype, seed):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Plan as if caches were tiny, so that small arrays are cut into many blocks of rows and columns."""
-    monkeypatch.setattr(plan, "STRIP_BYTES", 2000)
-    monkeypatch.setattr(plan, "BLOCK_PIXELS", 24)
+    """Plan as if caches were tiny, so that small arrays are cut into many blocks of images, rows, columns and channels."""
+    for module, name, value in (
+        (plan, "BLOCK_BYTES", 3000),
+        (plan, "NEAR_BYTES", 600),
+        (gradient, "BLOCK_BYTES", 3000),
+        (gradient, "BLOCK_PIXELS", 30),
+        (gradient, "FIXED_TASKS", 5),
+    ):
+        monkeypatch.setattr(module, name, value)
     clear_plans()
     yield
     monkeypatch.undo()
@@ -42,7 +51,7 @@ def small_blocks(monkeypatch):
 
 
 def clear_plans():
-    for planner in (plan.walks_y, plan.walks_x, plan.walk_w):
+    for planner in (plan.walks_y, plan.walks_x, direct.phases, gradient.sums):
         planner.cache_clear()
 
 
@@ -55,41 +64,61 @@ def test_contractions_match_the_definition(dtype, case):
 @pytest.mark.usefixtures("small_blocks")
 def test_contractions_match_the_definition_in_many_blocks():
     rng = np.random.default_rng(0)
-    shapes = [((2, 6, 40, 70), (8, 3, 3, 2), 2), ((1, 2, 9, 20, 33), (3, 2, 2, 3, 3), 1), ((3, 5, 400), (7, 5, 4), 1)]
+    shapes = [((2, 6, 40, 70), (26, 3, 3, 2), 2), ((1, 2, 9, 20, 33), (3, 2, 2, 3, 3), 1), ((3, 5, 400), (7, 5, 4), 1)]
     for x_shape, w_shape, groups in shapes:
         for stride, dilation, padding in ((1, 1, "same"), (2, 1, 1), (1, 2, "full"), (3, 2, "valid")):
             g = geometry.conv(x_shape, w_shape, stride, padding, dilation, groups)
-            assert max(plan.walks_y(g, 4, 2)[0].blocks[1:]) > 1
+            (walk,) = plan.walks_y(g, 4, 2)
+            assert max(walk.blocks[1:]) > 1
+            assert walk.channels < g.c_in
             assert worst_excess(g, np.float32, int(rng.integers(1000))) <= 1
 
 
 def test_every_shape_of_tile_is_used_and_right():
-    used = set()
-    for channels, width in ((1, 64), (2, 40), (3, 48), (4, 24), (6, 16), (8, 24), (13, 5), (64, 33)):
-        g = geometry.conv((2, 3, 6, width), (channels, 3, 3, 3), 1, "same", 1, 1)
-        used.add(plan.walks_y(g, 4, 1)[0].tile)
+    used, shifted, dots = set(), set(), set()
+    for channels, width, taps in ((1, 64, 3), (2, 40, 3), (3, 48, 3), (4, 24, 3), (6, 16, 3), (8, 24, 2), (13, 5, 3), (1, 80, 9)):
+        g = geometry.conv((2, 3, 20, width), (channels, 3, taps, taps), 1, "same", 1, 1)
+        for p in plan.walks_y(g, 4, 1)[0].passes:
+            (shifted if p.shifted else used).add(p.shape)
+        dots.add(int(gradient.sums(g, 4).shape))
         assert worst_excess(g, np.float32, channels) <= 1
     assert used == set(range(len(TILES)))
+    assert len(shifted) > 1
+    assert dots == set(range(len(DOT_TILES)))
 
 
 @given(case=conv_cases())
 def test_offsets_stay_inside_the_strip(case):
-    """Tiles read `lanes` samples past their start at every offset: the furthest must lie in the memory taken for the strip."""
+    """Tiles read vectors past their start at every offset: the furthest must lie in the memory taken for the strip."""
     g = geometry_of(case)
-    for walk in (*plan.walks_y(g, 4, 2), *plan.walks_x(g, 4, 2), plan.walk_w(g, 4)):
-        if walk.tap_offset.size:
-            furthest = int(walk.tile_start[-1]) + int(walk.tap_offset.max()) + TILES[walk.tile][1] * plan.lanes(4)
+    for walk in (*plan.walks_y(g, 4, 2), *plan.walks_x(g, 4, 2)):
+        for p in walk.passes:
+            furthest = int(p.starts[-1]) + int(p.offset.max()) + TILES[p.shape][1] * plan.lanes(4)
             assert furthest <= walk.strip_size
-            assert walk.tap_offset.min() >= 0
+            assert p.offset.min() >= 0
+            assert int(p.starts[-1]) + TILES[p.shape][1] * plan.lanes(4) <= walk.row_pitch
 
 
 @given(case=conv_cases())
 def test_phases_of_the_adjoint_cover_every_input_once(case):
     g = geometry_of(case)
-    seen = np.zeros(g.x_size, int)
+    merged = lattice.merged(g)
+    seen = np.zeros(merged.x_size, int)
     for walk in plan.walks_x(g, 4, 1):
         seen[tuple(slice(a.dst_start, a.dst_start + a.dst_step * (a.outputs - 1) + 1, a.dst_step) for a in walk.axes)] += 1
     np.testing.assert_array_equal(seen, 1)
+
+
+@given(case=conv_cases())
+def test_merging_axes_changes_no_answer(case):
+    g = geometry_of(case)
+    merged = lattice.merged(g)
+    assert np.prod(merged.x_size) == np.prod(g.x_size)
+    assert np.prod(merged.w_size) == np.prod(g.w_size)
+    x, w = normals(case["seed"], g.x_shape, g.w_shape)
+    full = merged._replace(rank=3)
+    y = generic.contract_y(x.reshape(full.x_shape), w.reshape(full.w_shape), full)
+    np.testing.assert_allclose(y.reshape(g.y_shape), generic.contract_y(x, w, g), atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -113,9 +142,10 @@ def test_results_do_not_depend_on_what_memory_held(monkeypatch):
     g = geometry.conv((2, 3, 11, 13), (5, 3, 3, 3), (2, 3), 2, 1, 1)
     x, w, y = normals(1, g.x_shape, g.w_shape, g.y_shape)
     expected = [generic.contract_y(x, w, g), generic.contract_x(y, w, g), generic.contract_w(x, y, g)]
-    monkeypatch.setattr(
-        np, "empty", lambda shape, dtype=float: np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype)
-    )
+    # Bytes of ones make a NaN of either width; scratch memory is asked for anew.
+    full = lambda shape, dtype=float: np.full(shape, np.nan if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max, dtype)  # noqa: E731
+    monkeypatch.setattr(np, "empty", full)
+    monkeypatch.setattr(_jit, "_local", threading.local())
     for result, reference in zip(
         (cpu.contract_y(x, w, g), cpu.contract_x(y, w, g), cpu.contract_w(x, y, g)), expected, strict=True
     ):
@@ -123,21 +153,35 @@ def test_results_do_not_depend_on_what_memory_held(monkeypatch):
 
 
 def shifted_taps(walk):
-    return walk._replace(tap_offset=np.roll(walk.tap_offset, 1))
+    return walk._replace(passes=tuple(p._replace(offset=np.roll(p.offset, 1)) for p in walk.passes))
 
 
 def shifted_start(walk):
-    return walk._replace(axes=(*walk.axes[:2], walk.axes[2]._replace(src_start=tuple(s + 1 for s in walk.axes[2].src_start))))
+    axes = (*walk.axes[:2], walk.axes[2]._replace(src_start=tuple(s + 1 for s in walk.axes[2].src_start)))
+    return walk._replace(strip=walk.strip._replace(axes=axes))
 
 
 def dropped_tile(walk):
-    return walk._replace(tile_start=walk.tile_start[:-1]) if len(walk.tile_start) > 1 else shifted_taps(walk)
+    return walk._replace(passes=tuple(p._replace(starts=p.starts[:-1]) for p in walk.passes))
 
 
 @pytest.mark.parametrize("fault", [shifted_taps, shifted_start, dropped_tile])
 def test_planted_faults_are_caught(monkeypatch, fault):
     g = geometry.conv((2, 3, 9, 70), (4, 3, 3, 3), 1, "same", 1, 1)
-    assert worst_excess(g, np.float64, 0) <= 1
     whole = plan.walks_y
+    clear_plans()
     monkeypatch.setattr(plan, "walks_y", lambda *args: tuple(fault(walk) for walk in whole(*args)))
     assert worst_excess(g, np.float64, 0) > 1
+    monkeypatch.undo()
+    direct.phases.cache_clear()
+    assert worst_excess(g, np.float64, 0) <= 1
+
+
+def test_nan_goes_no_further_than_its_windows():
+    for shape, taps in (((1, 1, 40, 80), 9), ((1, 3, 40, 80), 3)):
+        g = geometry.conv(shape, (1, shape[1], taps, taps), 1, "same", 1, 1)
+        x, w = normals(0, g.x_shape, g.w_shape, dtype=np.float32)
+        x[0, 0, 20, 40] = np.nan
+        reached = np.isnan(cpu.contract_y(x, w, g))[0, 0]
+        assert reached.sum() == taps * taps
+        assert reached[20 - taps // 2 : 21 + taps // 2, 40 - taps // 2 : 41 + taps // 2].all()

@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 
 import array_api_strict
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import rounding_bound
 
-from numconv.linear import generic, linear, linear_vjp
+import numconv
+from numconv.linear import cpu, linear, linear_vjp
 
 DTYPES = ["float32", "float64", "strict"]
 SHAPES = {
@@ -73,8 +76,8 @@ def test_pullbacks_are_the_adjoints(dtype, lead, c_in, c_out, seed):
 
 
 def test_a_wrong_weight_gradient_is_caught(monkeypatch):
-    right = generic.contract_w
-    monkeypatch.setattr(generic, "contract_w", lambda x, y: right(x[1:], y[1:]))  # forgets a row
+    right = cpu.contract_w
+    monkeypatch.setattr(cpu, "contract_w", lambda x, y: right(x[1:], y[1:]))  # forgets a row
     with pytest.raises(AssertionError):
         check_bilinear_identity("float32", [4], 5, 3, 0)
 
@@ -143,3 +146,23 @@ def test_examples_run():
     results = doctest.testfile(str(Path(__file__).parent.parent / "docs" / "linear.md"), module_relative=False)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n", "c_in", "c_out"), [(1, 600, 40), (101, 7, 33), (97, 300, 17), (200, 520, 130), (13, 3, 300), (250, 31, 256)]
+)
+def test_blocks_and_edges_of_the_tile(dtype, n, c_in, c_out):
+    """Shapes that fill blocks of rows, panels of columns and depths of the sum, and that do not, on one thread and on all."""
+    x, w, b, dy = (a.astype(dtype) for a in drawn("float64", n, (n, c_in), (c_out, c_in), (c_out,), (n, c_out))[1])
+    exact_x, exact_w, exact_dy = (a.astype(np.float64) for a in (x, w, dy))
+    results = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        with numconv.threads(threads):
+            y, pullback = linear_vjp(x, w, b)
+            results.append((y, *pullback(dy, wrt=("x", "w"))))
+    expected = (exact_x @ exact_w.T + b, exact_dy @ exact_w, exact_dy.T @ exact_x)
+    magnitude = (abs(exact_x) @ abs(exact_w).T + abs(b), abs(exact_dy) @ abs(exact_w), abs(exact_dy).T @ abs(exact_x))
+    for one, many, e, m, terms in zip(*results, expected, magnitude, (c_in, c_out, n), strict=True):
+        np.testing.assert_array_equal(one, many)
+        assert np.all(abs(one - e) <= rounding_bound(dtype, terms, m))

@@ -32,6 +32,11 @@ CASES = [
     (nn.GlobalAvgPool(), (3, 5, 6)),
     (nn.Upsample(2), (3, 4, 5)),
     (nn.Upsample((3, 2), mode="nearest"), (3, 4, 5)),
+    (nn.GroupNorm(2), (4, 3, 5)),
+    (nn.GroupNorm(3), (6,)),
+    (nn.InstanceNorm(), (3, 7)),
+    (nn.LayerNorm(), (3, 5)),
+    (nn.LayerNorm(axes=1), (3, 5)),
     *((activation, (3, 4)) for activation in ACTIVATIONS),
     (nn.Residual(nn.Chain([nn.Conv(3, 3, padding="same"), nn.Silu()])), (3, 6, 6)),
     (nn.Residual(nn.Conv(4, 3, 2, padding=1), nn.Conv(4, 1, 2)), (3, 6, 6)),
@@ -181,6 +186,19 @@ def test_he_weights_keep_the_scale_of_rectified_inputs(layer, shape):
     assert not np.any(params["b"])
 
 
+@pytest.mark.parametrize("layer", [nn.GroupNorm(2), nn.InstanceNorm(), nn.LayerNorm()], ids=str)
+def test_normalisation_begins_neutral_and_looks_at_each_sample_alone(layer):
+    rng = np.random.default_rng(0)
+    params, _ = layer.init(rng, (4, 50))
+    assert sorted(params) == ["scale", "shift"]
+    assert all(a.dtype == np.float32 for a in leaves(params))
+    x = 3 + 2 * rng.standard_normal((5, 4, 50), np.float32)
+    y, _ = layer.forward(params, x)
+    assert abs(float(y.mean())) < 1e-5
+    assert abs(float(y.var()) - 1) < 1e-4
+    np.testing.assert_array_equal(layer.forward(params, x[2:3])[0], y[2:3])
+
+
 def test_glorot_weights_have_the_variance_of_the_paper():
     w = nn.Linear(300, start="glorot").init(np.random.default_rng(6), (200,))[0]["w"]
     # 60000 normal draws: the variance is off by sqrt(2 / 60000) = 0.6 %, at one standard deviation
@@ -218,6 +236,9 @@ def test_parameters_have_names_by_their_place():
         (nn.MaxPool(9), (1, 8), "window spans (9,) samples"),
         (nn.GlobalAvgPool(), (8,), "samples have shape (8,); needed (channels, *size)"),
         (nn.Upsample(0), (1, 8), "factor=0; needed one int"),
+        (nn.GroupNorm(3), (4, 8), "4 channels in groups=3; needed a divisor of them"),
+        (nn.InstanceNorm(), (8,), "samples have shape (8,); needed (channels, *size)"),
+        (nn.LayerNorm(axes=3), (4, 8), "axes=3, but samples have shape (4, 8); needed 1 to 2"),
         (nn.Residual(nn.Conv(4, 3)), (4, 8), "the inner layers turn (4, 8) into (4, 6), the shortcut into (4, 8); needed one"),
         (nn.Chain([nn.Flatten(), nn.Conv(4, 3)]), (1, 8, 8), "layer 1, Conv(channels=4, kernel=3"),
     ],

@@ -1,5 +1,6 @@
 """Pooling against loops over windows, its drawers against each other, its pullbacks by adjoint identities and differences."""
 
+import ctypes
 import doctest
 import importlib
 from itertools import product
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numconv import pool
+from numconv import _jit, pool
 from numconv.pool import cpu, generic, geometry
 
 DRAWERS = ["float32", "float64", "strict"]
@@ -29,9 +30,14 @@ def cases(draw, max_rank=3):
     """Shapes and arguments of a pooling in which every window holds a sample."""
     rank = draw(st.integers(1, max_rank))
     axes = []
-    for _ in range(rank):
+    for axis in range(rank):
         window, stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
-        size, lo, hi = draw(st.integers(1, 7)), draw(st.integers(0, 2)), draw(st.integers(0, 2))
+        # Rows long enough for the kernels' vectors, where that does not make the loops over windows slow.
+        size, lo, hi = (
+            draw(st.integers(1, 40 if rank < 3 and axis == rank - 1 else 7)),
+            draw(st.integers(0, 2)),
+            draw(st.integers(0, 2)),
+        )
         span = dilation * (window - 1) + 1
         size = max(size, span - lo - hi)
         positions = range(-lo, size + hi - span + 1, stride)
@@ -202,7 +208,10 @@ def test_kernels_agree_with_generic(dtype, case, ties, include_pad, seed):
     maxima, indices = generic.max_with_indices(x, g)
     assert cpu.max_y(x, g).tobytes() == maxima.tobytes()
     assert [a.tobytes() for a in cpu.max_with_indices(x, g)] == [maxima.tobytes(), indices.tobytes()]
+    narrow = cpu.max_with_narrow_indices(x, g)
+    assert [a.tobytes() for a in narrow] == [maxima.tobytes(), indices.astype(np.int32).tobytes()]
     y, terms = numbers(seed, g.y_shape).astype(dtype), prod(g.window)
+    assert cpu.scatter(y, narrow[1], g).tobytes() == cpu.scatter(y, indices, g).tobytes()
     assert cpu.gather(x, indices, g).tobytes() == generic.gather(x, indices, g).tobytes() == maxima.tobytes()
     bound = terms * eps(dtype) * generic.scatter(abs(y), indices, g)
     assert np.all(abs(cpu.scatter(y, indices, g) - generic.scatter(y, indices, g)) <= bound)
@@ -228,6 +237,22 @@ def test_one_and_two_threads_give_the_same_bytes(dtype):
             answers.append([a.tobytes() for a in (y, indices, plain, pull_max(y), mean, pull_mean(mean), z, pull_z(z))])
         finally:
             numba.set_num_threads(before)
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("arguments", [{"window": 3, "padding": 1}, {"window": 2, "stride": 1, "dilation": 3, "padding": (0, 1)}])
+def test_what_scratch_memory_held_does_not_show(dtype, arguments):
+    x = numbers(0, (2, 3, 9, 21)).astype(dtype)
+    answers = []
+    for byte in (0xFF, 0x00):  # all bits set is NaN
+        values = []
+        for door in (pool.max_pool_vjp, pool.avg_pool_vjp):
+            ctypes.memset(_jit.scratch(1 << 20), byte, 1 << 20)
+            y, pullback = door(x, **arguments)
+            ctypes.memset(_jit.scratch(1 << 20), byte, 1 << 20)
+            values += [y.tobytes(), pullback(y).tobytes()]
+        answers.append(values)
     assert answers[0] == answers[1]
 
 

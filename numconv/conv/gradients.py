@@ -10,7 +10,9 @@ from typing import Any
 from .. import _array
 from .._array import Array
 from .._window import Ints, Padding, frozen
-from . import _batched, _unbatched, _with_batch, drawer, geometry
+from . import geometry
+from .batches import unbatched, with_batch, with_batch_axis
+from .contractions import drawer
 from .geometry import ConvGeometry
 
 
@@ -23,6 +25,8 @@ def conv_input_grad(
     padding: Padding = "valid",
     dilation: Ints = 1,
     groups: int = 1,
+    method: str = "auto",
+    precision: str = "default",
 ) -> Array:
     """Gradient of `conv` in its input: dx, given the gradient dy in its output.
 
@@ -34,7 +38,7 @@ def conv_input_grad(
         Weights.
     x_shape : tuple of int
         Shape of the input, which stride leaves open.
-    stride, padding, dilation, groups
+    stride, padding, dilation, groups, method, precision
         As given to `conv`.
 
     Returns
@@ -56,7 +60,7 @@ def conv_input_grad(
     xp, dy, w = _array.numbers(dy=dy, w=w)
     g, batched = _conv_geometry(x_shape, w.shape, stride, padding, dilation, groups)
     dy = _checked(xp, "dy", dy, g.y_shape, batched)
-    return _unbatched(drawer(xp, dy.dtype).contract_x(dy, w, g), batched)
+    return unbatched(drawer(xp, dy.dtype, method, precision).contract_x(dy, w, g), batched)
 
 
 def conv_weight_grad(
@@ -68,6 +72,8 @@ def conv_weight_grad(
     padding: Padding = "valid",
     dilation: Ints = 1,
     groups: int = 1,
+    method: str = "auto",
+    precision: str = "default",
 ) -> Array:
     """Gradient of `conv` in its weights: dw, given its input x and the gradient dy in its output.
 
@@ -79,7 +85,7 @@ def conv_weight_grad(
         Gradient in the output.
     w_shape : tuple of int
         Shape of the weights.
-    stride, padding, dilation, groups
+    stride, padding, dilation, groups, method, precision
         As given to `conv`.
 
     Returns
@@ -96,7 +102,7 @@ def conv_weight_grad(
     xp, x, dy = _array.numbers(x=x, dy=dy)
     g, batched = _conv_geometry(x.shape, w_shape, stride, padding, dilation, groups)
     x, dy = _checked(xp, "x", x, g.x_shape, batched), _checked(xp, "dy", dy, g.y_shape, batched)
-    return drawer(xp, x.dtype).contract_w(x, dy, g)
+    return drawer(xp, x.dtype, method, precision).contract_w(x, dy, g)
 
 
 def conv_bias_grad(dy: Array, *, channel_axis: int = 1) -> Array:
@@ -135,6 +141,8 @@ def conv_transpose_input_grad(
     padding: Padding = "valid",
     dilation: Ints = 1,
     groups: int = 1,
+    method: str = "auto",
+    precision: str = "default",
 ) -> Array:
     """Gradient of `conv_transpose` in its input: dx, given the gradient dy in its output.
 
@@ -151,7 +159,7 @@ def conv_transpose_input_grad(
     xp, dy, w = _array.numbers(dy=dy, w=w)
     g, batched = _transpose_geometry(x_shape, w.shape, dy.shape, stride, padding, dilation, groups)
     dy = _checked(xp, "dy", dy, g.x_shape, batched)
-    return _unbatched(drawer(xp, dy.dtype).contract_y(dy, w, g), batched)
+    return unbatched(drawer(xp, dy.dtype, method, precision).contract_y(dy, w, g), batched)
 
 
 def conv_transpose_weight_grad(
@@ -163,6 +171,8 @@ def conv_transpose_weight_grad(
     padding: Padding = "valid",
     dilation: Ints = 1,
     groups: int = 1,
+    method: str = "auto",
+    precision: str = "default",
 ) -> Array:
     """Gradient of `conv_transpose` in its weights: dw, given its input x and the gradient dy in its output.
 
@@ -178,7 +188,7 @@ def conv_transpose_weight_grad(
     xp, x, dy = _array.numbers(x=x, dy=dy)
     g, batched = _transpose_geometry(x.shape, w_shape, dy.shape, stride, padding, dilation, groups)
     x, dy = _checked(xp, "x", x, g.y_shape, batched), _checked(xp, "dy", dy, g.x_shape, batched)
-    return drawer(xp, x.dtype).contract_w(dy, x, g)
+    return drawer(xp, x.dtype, method, precision).contract_w(dy, x, g)
 
 
 conv_transpose_bias_grad = conv_bias_grad
@@ -187,7 +197,7 @@ conv_transpose_bias_grad = conv_bias_grad
 def _conv_geometry(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Ints, padding: Padding, dilation: Ints, groups: int
 ) -> tuple[ConvGeometry, bool]:
-    shape, batched = _with_batch(tuple(x_shape), len(w_shape))
+    shape, batched = with_batch(tuple(x_shape), len(w_shape))
     return geometry.conv(shape, tuple(w_shape), frozen(stride), frozen(padding), frozen(dilation), groups), batched
 
 
@@ -200,7 +210,7 @@ def _transpose_geometry(
     dilation: Ints,
     groups: int,
 ) -> tuple[ConvGeometry, bool]:
-    shape, batched = _with_batch(tuple(x_shape), len(w_shape))
+    shape, batched = with_batch(tuple(x_shape), len(w_shape))
     out = tuple(dy_shape[len(dy_shape) - (len(w_shape) - 2) :])
     g = geometry.conv_transpose(shape, tuple(w_shape), frozen(stride), frozen(padding), 0, out, frozen(dilation), groups)
     return g, batched
@@ -210,4 +220,4 @@ def _checked(xp: Any, name: str, a: Array, shape: tuple[int, ...], batched: bool
     expected = shape if batched else shape[1:]
     if tuple(a.shape) != expected:
         raise ValueError(f"{name} has shape {tuple(a.shape)}; the other arguments make it {expected}")
-    return _batched(xp, a, len(shape))[0]
+    return with_batch_axis(xp, a, len(shape))[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import _array
 from .._array import Array
 from .._pullback import Pullback
@@ -47,8 +49,8 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     >>> linear(np.array([1.0, 2.0]), np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([0.5, 0.0]))
     array([ 3.5, -1. ])
     """
-    x, w, b = _checked(x, w, b)
-    return generic.contract_y(x, w, b)
+    on, x, w, b = _checked(x, w, b)
+    return on.contract_y(x, w, b)
 
 
 def linear_vjp(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Pullback]:
@@ -68,15 +70,20 @@ def linear_vjp(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Pullb
     array([[ 1.,  2.],
            [10., 20.]])
     """
-    x, w, b = _checked(x, w, b)
-    y = generic.contract_y(x, w, b)
-    gradients = {"x": lambda dy: generic.contract_x(dy, w), "w": lambda dy: generic.contract_w(x, dy)}
+    on, x, w, b = _checked(x, w, b)
+    y = on.contract_y(x, w, b)
+    gradients = {"x": lambda dy: on.contract_x(dy, w), "w": lambda dy: on.contract_w(x, dy)}
     if b is not None:
         gradients["b"] = generic.sum_rows
     return y, Pullback(y, **gradients)
 
 
-def _checked(x: Array, w: Array, b: Array | None) -> tuple[Array, Array, Array | None]:
-    _, x, w, b = _array.numbers(x=x, w=w, b=b)
+def _checked(x: Array, w: Array, b: Array | None) -> tuple[Any, Array, Array, Array | None]:
+    """Check the arguments, and choose the kernels by where the arrays live."""
+    xp, x, w, b = _array.numbers(x=x, w=w, b=b)
     geometry.check(tuple(x.shape), tuple(w.shape), None if b is None else tuple(b.shape))
-    return x, w, b
+    if _array.device(xp, x.dtype) == "cpu":
+        from . import cpu
+
+        return cpu, x, w, b
+    return generic, x, w, b

@@ -3,6 +3,7 @@
 from .activations import Gelu, LeakyRelu, Relu, Sigmoid, Silu, Tanh
 from .chain import Chain, Layer, Residual, count_parameters
 from .layers import Conv, ConvTranspose, Linear, starting_weights
+from .norms import GroupNorm, InstanceNorm, LayerNorm
 from .shapes import AvgPool, Flatten, GlobalAvgPool, MaxPool, Reshape, Upsample
 
 __all__ = [
@@ -13,7 +14,10 @@ __all__ = [
     "Flatten",
     "Gelu",
     "GlobalAvgPool",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
     "LeakyRelu",
     "Linear",
     "MaxPool",

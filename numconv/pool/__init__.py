@@ -43,6 +43,9 @@ class Pools(Protocol):
     def max_with_indices(self, x: Array, g: PoolGeometry) -> tuple[Array, Array]:
         """y[p] = maximum over taps of x[q], and the index of the first q that reaches it."""
 
+    def max_with_narrow_indices(self, x: Array, g: PoolGeometry) -> tuple[Array, Array]:
+        """`max_with_indices` in any integer dtype that `scatter` takes: for those who keep the indices to themselves."""
+
     def scatter(self, y: Array, indices: Array, g: PoolGeometry) -> Array:
         """x[q] = sum over the p with indices[p] = q of y[p]."""
 
@@ -129,8 +132,11 @@ def max_pool_vjp(
     >>> pullback(np.array([[[10.0, 20.0]]]))
     array([[[ 0., 10., 20.,  0.]]])
     """
-    (y, _), pullback = max_pool_with_indices_vjp(x, window, stride=stride, padding=padding, dilation=dilation)
-    return y, pullback
+    xp, x = _array.reals(x=x)
+    g = _geometry(x, window, stride, padding, dilation)
+    on = drawer(xp, x.dtype)
+    y, indices = on.max_with_narrow_indices(x, g)
+    return y, Pullback(y, x=lambda dy: on.scatter(dy, indices, g))
 
 
 def max_pool_with_indices(

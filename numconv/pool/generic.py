@@ -36,6 +36,9 @@ def max_with_indices(x: Array, g: PoolGeometry) -> tuple[Array, Array]:
     return xp.reshape(y, g.y_shape), xp.reshape(indices, g.y_shape)
 
 
+max_with_narrow_indices = max_with_indices
+
+
 def scatter(y: Array, indices: Array, g: PoolGeometry) -> Array:
     """x[q] = sum over the p with indices[p] = q of y[p]."""
     xp = array_namespace(y)

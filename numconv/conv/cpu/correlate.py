@@ -1,185 +1,170 @@
 """contract_y and contract_x: for every output, a sum over channels and taps of weights times samples of a strip.
 
-Output channels are the rows of the register tile and neighbouring outputs its vectors: results leave in the order of storage.
+Output channels, or neighbouring rows of one output channel, are the rows of the register tile and neighbouring outputs its
+vectors: results leave in the order of storage.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..._jit import njit, njit_inner, njit_parallel, prange
-from ..._simd import TILES, at, outer_tile
-from .strip import Flat, fill_strip
+import numpy as np
 
-ROWS = tuple(rows for rows, _ in TILES)
+from ..._jit import Job, kernel, njit_inner
+from ..._simd import TILES, add_vector, at, int32_pointer, int64_pointer, number, outer_tile, pointer
+from .strip import STRIP, fill_strip
+
 (R0, V0), (R1, V1), (R2, V2), (R3, V3) = TILES  # names of single numbers are constants to Numba, as the tile needs them
 
+# One pass over the block: tiles of one shape sum some of the taps. Rows of a tile are `rows` output channels, or for `shifted`
+# passes `rows` neighbouring rows of one output channel. Tables begin at an index of their own in the job's.
+PASS = np.dtype(
+    [(name, np.int64) for name in ("shape", "rows", "shifted", "taps", "offset", "index", "start", "starts", "weights")]
+)
 
-@njit
-def pack(
-    w: Flat, group: int, dst: int, dst_stride: int, src: int, src_stride: int, tap_index: Flat, rows: int, packed: Flat
-) -> None:
-    """packed[block of dst][src, tap][row] = the weight of a tap between two channels of a group; zero for rows past the last.
+JOB = Job(
+    "src w packed bias dst scratch passes tap_offset tap_index tile_start",
+    strip=STRIP, pass_count=1, batch=1, groups=1, c_src=1, c_dst=1, taps=1, dst_stride=1, src_stride=1, packed_size=1,
+    channels=1, panel=1, panels=1, images=1, rows=1, columns=1, reach=1, blocks=4, outputs=3,
+    row_pitch=1, strip_bytes=1, scratch_bytes=1, dst_size=3, dst_start=3, dst_step=3,
+)  # fmt: skip
 
-    Weights are (groups * c_out, c_in, taps) in memory; strides say which channel index runs over outputs, which over inputs.
+
+@kernel(JOB)
+def pack(worker: int, workers: int, job: Any, like: Any) -> None:
+    """Bring the weights of one worker's groups into the order in which tiles read them."""
+    pack_groups(worker, workers, job, like)
+
+
+@njit_inner
+def pack_groups(worker: int, workers: int, job: Any, like: Any) -> None:
+    """packed[group, pass, row block, c, tap, row] = the weight of a tap between two channels; zero for rows past the last.
+
+    Weights are (groups, c_out, c_in, taps) in memory; strides say which channel index runs over outputs, which over inputs.
     """
-    taps = tap_index.size
-    blocks = (dst + rows - 1) // rows
-    for b in range(blocks):
-        for c in range(src):
-            for t in range(taps):
-                to = ((b * src + c) * taps + t) * rows
-                for m in range(rows):
-                    d = b * rows + m
-                    packed[to + m] = w[group + d * dst_stride + c * src_stride + tap_index[t]] if d < dst else 0
+    w, packed, passes = pointer(job.w, like), pointer(job.packed, like), int64_pointer(job.passes)
+    index = int64_pointer(job.tap_index)
+    c_src, c_dst, dst_stride, src_stride = job.c_src, job.c_dst, job.dst_stride, job.src_stride
+    for h in range(worker * job.groups // workers, (worker + 1) * job.groups // workers):
+        source = at(w, h * c_dst * c_src * job.taps)
+        for p in range(job.pass_count):
+            rows, shifted, taps = passes[p * 9 + 1], passes[p * 9 + 2], passes[p * 9 + 3]
+            taps_of = at(index, passes[p * 9 + 5])
+            to = at(packed, h * job.packed_size + passes[p * 9 + 8])
+            for m in range(row_blocks(c_dst, rows, shifted)):
+                for c in range(c_src):
+                    for t in range(taps):
+                        for r in range(rows):
+                            d = m if shifted else m * rows + r
+                            value = (
+                                source[d * dst_stride + c * src_stride + taps_of[t * rows + r]] if d < c_dst else number(like, 0)
+                            )
+                            to[((m * c_src + c) * taps + t) * rows + r] = value
 
 
-@njit_parallel
-def correlate(
-    workers: int,
-    src: Flat,
-    packed: Flat,
-    bias: Flat,
-    problems: tuple[int, int, int, int],
-    blocks: tuple[int, int, int],
-    block: tuple[int, int],
-    src_size: tuple[int, int, int],
-    src_first: tuple[int, int, int],
-    src_step: tuple[int, int, int],
-    shape: tuple[int, int, int, int, int, int],
-    depth_start: Flat,
-    row_residues: Flat,
-    column_residues: Flat,
-    tap_offset: Flat,
-    tile_start: Flat,
-    tile_shape: int,
-    strips: Any,
-    sums: Any,
-    dst_size: tuple[int, int, int],
-    dst_start: tuple[int, int, int],
-    dst_step: tuple[int, int, int],
-    count: tuple[int, int, int],
-    dst: Flat,
-) -> None:
-    """Give each worker its share of the blocks of outputs; `problems` is (batch, groups, source channels, output channels)."""
-    for worker in prange(workers):
-        correlate_share(
-            worker, workers, src, packed, bias, problems, blocks, block, src_size, src_first, src_step, shape,
-            depth_start, row_residues, column_residues, tap_offset, tile_start, tile_shape, strips, sums, dst_size,
-            dst_start, dst_step, count, dst,
-        )  # fmt: skip
+@kernel(JOB)
+def correlate(worker: int, workers: int, job: Any, like: Any) -> None:
+    """Compute one worker's blocks: a task is a block of outputs of some images and a panel of output channels.
 
-
-@njit_inner
-def correlate_share(
-    worker: int,
-    workers: int,
-    src: Flat,
-    packed: Flat,
-    bias: Flat,
-    problems: tuple[int, int, int, int],
-    blocks: tuple[int, int, int],
-    block: tuple[int, int],
-    src_size: tuple[int, int, int],
-    src_first: tuple[int, int, int],
-    src_step: tuple[int, int, int],
-    shape: tuple[int, int, int, int, int, int],
-    depth_start: Flat,
-    row_residues: Flat,
-    column_residues: Flat,
-    tap_offset: Flat,
-    tile_start: Flat,
-    tile_shape: int,
-    strips: Any,
-    sums: Any,
-    dst_size: tuple[int, int, int],
-    dst_start: tuple[int, int, int],
-    dst_step: tuple[int, int, int],
-    count: tuple[int, int, int],
-    dst: Flat,
-) -> None:
-    """Compute one worker's blocks: fill a strip, slide tiles over it for every block of output channels, store."""
-    batch, groups, c_src, c_dst = problems
-    rows, length, pitch = tile_rows(tile_shape), tap_offset.size, shape[5]
-    row_blocks = (c_dst + rows - 1) // rows
-    strip, total = strips[worker], sums[worker]
-    row_pitch = total.size // (row_blocks * rows)
-    reach = shape[4] - block[0]
-    per_image = blocks[0] * blocks[1] * blocks[2]
-    tasks = batch * groups * per_image
+    A worker without others packs the weights too, which spares small problems a call.
+    """
+    if workers == 1:
+        pack_groups(0, 1, job, like)
+    blocks0, blocks1, blocks2, image_blocks = job.blocks[0], job.blocks[1], job.blocks[2], job.blocks[3]
+    groups, panels = job.groups, job.panels
+    tasks = image_blocks * groups * blocks0 * blocks1 * blocks2 * panels
     for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-        image, place = task // per_image, task % per_image
-        h = image % groups
-        begin = (place // (blocks[1] * blocks[2]), place // blocks[2] % blocks[1] * block[0], place % blocks[2] * block[1])
-        r_count, c_count = min(block[0], count[1] - begin[1]), min(block[1], count[2] - begin[2])
-        src_base = image * c_src * src_size[0] * src_size[1] * src_size[2]
-        fill_strip(
-            src, src_base, src_size, src_first, src_step, shape,
-            depth_start, row_residues, column_residues, begin, r_count + reach, strip,
-        )  # fmt: skip
-        last = (r_count - 1) * pitch + c_count
-        for tile in tile_start:
-            if tile >= last:
-                break
-            for m in range(row_blocks):
-                weights_tile(
-                    tile_shape, at(packed, (h * row_blocks + m) * length * rows), at(strip, tile), at(tap_offset, 0),
-                    at(total, m * rows * row_pitch + tile), row_pitch, length,
-                )  # fmt: skip
-        store(
-            total, row_pitch, pitch, bias, h * c_dst, c_dst, r_count, c_count,
-            image * c_dst, dst_size, dst_start, dst_step, begin, dst,
-        )  # fmt: skip
+        panel, place = task % panels, task // panels
+        r, c = place // blocks2 % blocks1 * job.rows, place % blocks2 * job.columns
+        place //= blocks1 * blocks2
+        begin = (place % blocks0, r, c)
+        h, image = place // blocks0 % groups, place // (blocks0 * groups) * job.images
+        block_of(job, like, worker, h, image, begin, panel * job.panel)
 
 
 @njit_inner
-def tile_rows(shape: int) -> int:
-    """Rows of a shape of tile."""
-    return ROWS[shape]
+def block_of(job: Any, like: Any, worker: int, h: int, image: int, begin: Any, first: int) -> None:
+    """Sum a block of outputs for a panel of output channels from `first`, some input channels at a time, and store it."""
+    memory = job.scratch + np.uint64(worker * job.scratch_bytes)
+    strip, total = pointer(memory, like), pointer(memory + np.uint64(job.strip_bytes), like)
+    s, passes, starts = job.strip, int64_pointer(job.passes), int64_pointer(job.tile_start)
+    offsets, c_src, c_dst, channels, row_pitch = int32_pointer(job.tap_offset), job.c_src, job.c_dst, job.channels, job.row_pitch
+    images, rows = min(job.images, job.batch - image), min(job.rows, job.outputs[1] - begin[1])
+    columns, panel, width = min(job.columns, job.outputs[2] - begin[2]), min(job.panel, c_dst - first), s.width
+    last = ((images - 1) * s.rows + rows - 1) * width + columns
+    src = at(pointer(job.src, like), image * s.image_step + h * c_src * s.size[0] * s.size[1] * s.size[2])
+    for c in range(0, c_src, channels):
+        count = min(channels, c_src - c)
+        fill_strip(s, at(src, c * s.size[0] * s.size[1] * s.size[2]), count, images, begin, rows + job.reach, width, strip)
+        for p in range(job.pass_count):
+            shape, tile_rows, shifted, taps = passes[p * 9], passes[p * 9 + 1], passes[p * 9 + 2], passes[p * 9 + 3]
+            offset, start = at(offsets, passes[p * 9 + 4]), at(starts, passes[p * 9 + 6])
+            blocks, step = row_blocks(panel, tile_rows, shifted), 1 if shifted else tile_rows
+            packed = pointer(job.packed, like)
+            weights = at(packed, h * job.packed_size + passes[p * 9 + 8] + (first // step * c_src + c) * taps * tile_rows)
+            for t in range(passes[p * 9 + 7]):
+                tile = start[t]
+                if tile >= last:
+                    break
+                for m in range(blocks):
+                    weights_tile(
+                        shape, at(weights, m * c_src * taps * tile_rows), at(strip, tile), offset,
+                        at(total, m * step * row_pitch + tile), width if shifted else row_pitch, count * taps, c + p > 0,
+                    )  # fmt: skip
+    store(job, like, total, h * c_dst + first, panel, image, images, begin, rows, columns)
 
 
 @njit_inner
-def weights_tile(shape: int, packed: Any, strip: Any, tap_offset: Any, total: Any, row_pitch: int, length: int) -> None:
-    """total[m, lanes] = sum over i of packed[i, m] * strip[tap_offset[i] + lanes], in the shape of tile chosen by the plan."""
+def row_blocks(c_dst: int, rows: int, shifted: int) -> int:
+    """Blocks of rows that output channels make."""
+    return c_dst if shifted else (c_dst + rows - 1) // rows
+
+
+@njit_inner
+def weights_tile(
+    shape: int, packed: Any, strip: Any, tap_offset: Any, total: Any, row_pitch: int, length: int, accumulate: bool
+) -> None:
+    """total[m, lanes] = or += sum over i of packed[i, m] * strip[tap_offset[i] + lanes], in a shape of tile."""
     if shape == 0:
-        outer_tile(packed, R0, 1, strip, tap_offset, total, row_pitch, length, False, R0, V0)
+        outer_tile(packed, R0, 1, strip, tap_offset, total, row_pitch, length, accumulate, R0, V0)
     elif shape == 1:
-        outer_tile(packed, R1, 1, strip, tap_offset, total, row_pitch, length, False, R1, V1)
+        outer_tile(packed, R1, 1, strip, tap_offset, total, row_pitch, length, accumulate, R1, V1)
     elif shape == 2:
-        outer_tile(packed, R2, 1, strip, tap_offset, total, row_pitch, length, False, R2, V2)
+        outer_tile(packed, R2, 1, strip, tap_offset, total, row_pitch, length, accumulate, R2, V2)
     else:
-        outer_tile(packed, R3, 1, strip, tap_offset, total, row_pitch, length, False, R3, V3)
+        outer_tile(packed, R3, 1, strip, tap_offset, total, row_pitch, length, accumulate, R3, V3)
 
 
 @njit_inner
 def store(
-    total: Flat,
-    row_pitch: int,
-    pitch: int,
-    bias: Flat,
-    bias_base: int,
-    channels: int,
-    rows: int,
-    columns: int,
-    dst_base: int,
-    dst_size: tuple[int, int, int],
-    dst_start: tuple[int, int, int],
-    dst_step: tuple[int, int, int],
-    begin: tuple[int, int, int],
-    dst: Flat,
+    job: Any, like: Any, total: Any, channel: int, panel: int, image: int, images: int, begin: Any, rows: int, columns: int
 ) -> None:
     """Write a block of sums, plus bias, where its outputs belong."""
-    q0 = dst_start[0] + dst_step[0] * begin[0]
-    q2, step = dst_start[2] + dst_step[2] * begin[2], dst_step[2]
-    for m in range(channels):
-        add = bias[bias_base + m] if bias.size else bias.dtype.type(0)
-        for r in range(rows):
-            q1 = dst_start[1] + dst_step[1] * (begin[1] + r)
-            to = (((dst_base + m) * dst_size[0] + q0) * dst_size[1] + q1) * dst_size[2] + q2
-            take = m * row_pitch + r * pitch
-            if step == 1:
-                for j in range(columns):
-                    dst[to + j] = total[take + j] + add
-            else:
-                for j in range(columns):
-                    dst[to + step * j] = total[take + j] + add
+    dst, bias, width, plane_rows = pointer(job.dst, like), pointer(job.bias, like), job.strip.width, job.strip.rows
+    size0, size1, size2, step = job.dst_size[0], job.dst_size[1], job.dst_size[2], job.dst_step[2]
+    q0, q2 = job.dst_start[0] + job.dst_step[0] * begin[0], job.dst_start[2] + step * begin[2]
+    for m in range(panel):
+        add = bias[channel + m] if job.bias else number(like, 0)
+        for i in range(images):
+            plane = (image + i) * job.groups * job.c_dst + channel + m
+            for r in range(rows):
+                q1 = job.dst_start[1] + job.dst_step[1] * (begin[1] + r)
+                to = at(dst, ((plane * size0 + q0) * size1 + q1) * size2 + q2)
+                take = at(total, m * job.row_pitch + (i * plane_rows + r) * width)
+                if step == 1:
+                    add_row(take, add, columns, job.strip.lanes, to)
+                else:
+                    for j in range(columns):
+                        to[step * j] = take[j] + add
+
+
+@njit_inner
+def add_row(take: Any, add: Any, columns: int, lanes: int, to: Any) -> None:
+    """to[j] = take[j] + add, by vectors; the last one overlaps its neighbour."""
+    if columns < lanes:
+        for j in range(columns):
+            to[j] = take[j] + add
+    else:
+        for j in range(0, columns - lanes + 1, lanes):
+            add_vector(at(take, j), add, at(to, j))
+        add_vector(at(take, columns - lanes), add, at(to, columns - lanes))

@@ -1,17 +1,8 @@
-"""How to walk through one contraction on a CPU: lattices, blocks, tiles and offset tables; a pure function of the geometry.
-
-Convolution reads its input at stride * p + dilation * k - pad_lo. Seen from one output phase, that sums, over taps, the
-samples `start + step * t`:
-
-    contract_y  one phase:  dst p = t                         src q = stride * t + (dilation * k - pad_lo)
-    contract_x  a phase r:  dst q = stride * j + r - pad_lo   src p = j - (dilation * k - r) / stride, for k where it divides
-
-Samples are copied into a strip of memory where those of one residue modulo `step` lie side by side. After that, stride is gone:
-every tap is an offset, and neighbouring outputs read neighbouring samples.
-"""
+"""How to walk through one contraction on a CPU: blocks, tiles, passes and offset tables; a pure function of the geometry."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -21,65 +12,69 @@ import numpy as np
 
 from ..._simd import TILES, VECTOR_BYTES
 from ..geometry import ConvGeometry, Triple
+from .lattice import Axes, axes_x, axes_y, merged
+from .strip import LINE, Strip, strip
 
-# A strip and its sums should stay in a core's own cache (512 KiB on Zen 3, 1 to 2 MiB on newer cores) beside the packed weights.
-STRIP_BYTES = 256 << 10
-BLOCK_PIXELS = 256  # pixels that contract_w sums before it adds to its block of dw: their gradients fill half of L1
-FIXED_TASKS = 16  # contract_w splits its sum over pixels so, whatever the number of threads: the same bits on every machine
+Table = np.ndarray[Any, Any]
+
+BLOCK_BYTES = (
+    256 << 10
+)  # a strip and the sums of its block stay in a core's own cache: 512 KiB on Zen 3, 1 to 2 MiB on newer cores
+NEAR_BYTES = 24 << 10  # what one tile reads again for the next output channels stays in the first-level cache, of 32 KiB or more
 
 
-class Axis(NamedTuple):
-    """One axis of one output phase: output `dst_start + dst_step * t` sums taps at `src_start[.] + src_step * t`."""
+class Pass(NamedTuple):
+    """Tiles of one shape that sum some of the taps for all outputs, or for every `rows`-th row of them."""
 
-    dst_start: int
-    dst_step: int
-    outputs: int
-    src_step: int
-    taps: tuple[int, ...]
-    src_start: tuple[int, ...]
-
-    @property
-    def first(self) -> int:
-        """First source sample of the strip, for t = 0."""
-        return min(self.src_start, default=0)
+    shape: int  # number in TILES
+    shifted: bool  # rows of the tile are neighbouring rows of one output channel, not output channels
+    offset: Table  # int32 (channels, taps): where in the strip a tap of a channel lies
+    weight: Table  # int64 (taps, rows): which weight it is, for each row of the tile
+    starts: Table  # int64: where in the strip tiles start
 
     @property
-    def residues(self) -> tuple[int, ...]:
-        """Residues modulo `src_step` that any tap reads: each has its own part of the strip."""
-        return tuple(sorted({(s - self.first) % self.src_step for s in self.src_start}))
-
-    @property
-    def places(self) -> tuple[tuple[int, int], ...]:
-        """Part of the strip and offset in it of each tap."""
-        return tuple(
-            (self.residues.index((s - self.first) % self.src_step), (s - self.first) // self.src_step) for s in self.src_start
-        )
-
-    @property
-    def reach(self) -> int:
-        """Samples of a part of the strip beyond the first that one output reads."""
-        return max((offset for _, offset in self.places), default=0)
+    def rows(self) -> int:
+        """Rows of a tile."""
+        return TILES[self.shape][0]
 
 
 class Walk(NamedTuple):
-    """One output phase, ready for a kernel. Sizes in samples; tables are int32 and int64 arrays."""
+    """One output phase, ready for a kernel."""
 
-    axes: tuple[Axis, Axis, Axis]
-    block: tuple[int, int]  # rows and columns of outputs computed from one strip
-    strip_shape: tuple[int, int, int, int, int, int]  # channels, depth taps, row parts, column parts, rows, columns
-    strip_size: int
-    depth_start: np.ndarray[Any, Any]
-    residues: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
-    tap_offset: np.ndarray[Any, Any]  # in the strip, for channel and tap
-    tap_index: np.ndarray[Any, Any]  # in the weights, for tap
-    tile_start: np.ndarray[Any, Any]  # in the strip, for the tiles of a whole block
-    tile: int  # number of its shape in TILES
+    axes: Axes
+    strip: Strip
+    block: tuple[int, int, int]  # images, rows and columns of outputs computed from one strip
+    channels: int  # of the source, summed at a time
+    panel: int  # output channels of a block
+    passes: tuple[Pass, ...]
 
     @property
     def blocks(self) -> tuple[int, int, int]:
         """Number of blocks along each axis."""
-        rows, columns = self.block
-        return self.axes[0].outputs, -(-self.axes[1].outputs // rows), -(-self.axes[2].outputs // columns)
+        return self.axes[0].outputs, -(-self.axes[1].outputs // self.block[1]), -(-self.axes[2].outputs // self.block[2])
+
+    @property
+    def row_pitch(self) -> int:
+        """Numbers from one output channel's sums to the next one's: as far as any tile writes."""
+        pitch = self.strip.width
+        ends = [
+            int(p.starts[-1]) + (p.rows - 1) * pitch * p.shifted + TILES[p.shape][1] * lanes(self.strip.itemsize)
+            for p in self.passes
+        ]
+        return -(-max(ends, default=0) // 16) * 16
+
+    @property
+    def strip_size(self) -> int:
+        """Numbers in a strip, with room for what tiles read past its end."""
+        most_rows, most_vectors = max(r for r, _ in TILES), max(v for _, v in TILES)
+        slack = most_rows * self.strip.width + (most_vectors + 1) * lanes(self.strip.itemsize)
+        return -(-(self.channels * self.strip.parts * self.strip.plane + slack) // 16) * 16
+
+    @property
+    def sums(self) -> int:
+        """Numbers in the sums of a block."""
+        most_rows = max((p.rows for p in self.passes if not p.shifted), default=1)
+        return -(-self.panel // most_rows) * most_rows * self.row_pitch
 
 
 def lanes(itemsize: int) -> int:
@@ -90,121 +85,210 @@ def lanes(itemsize: int) -> int:
 @lru_cache(512)
 def walks_y(g: ConvGeometry, itemsize: int, threads: int) -> tuple[Walk, ...]:
     """Plan contract_y: one phase over all outputs."""
-    axes = _axes_y(g)
-    return (_walk(axes, g.c_in, g.c_out, g.batch * g.groups, g.w_size, itemsize, threads),)
+    g = merged(g)
+    return (_walk(axes_y(g), g.batch, g.groups, g.c_in, g.c_out, g.x_size, g.w_size, itemsize, threads),)
 
 
 @lru_cache(512)
 def walks_x(g: ConvGeometry, itemsize: int, threads: int) -> tuple[Walk, ...]:
-    """Plan contract_x: a dense, stride-1 problem for every phase of the stride, so that no zero is multiplied."""
-    per_axis = [_phases_x(*sizes) for sizes in zip(g.x_size, g.w_size, g.y_size, g.stride, g.dilation, g.pad_lo, strict=True)]
-    return tuple(
-        _walk((a, b, c), g.c_out, g.c_in, g.batch * g.groups, g.w_size, itemsize, threads) for a, b, c in product(*per_axis)
-    )
-
-
-@lru_cache(512)
-def walk_w(g: ConvGeometry, itemsize: int) -> Walk:
-    """Plan contract_w: strips of x as contract_y reads them, in blocks of few pixels, independent of the number of threads."""
-    return _walk(_axes_y(g), g.c_in, g.c_out, g.batch * g.groups, g.w_size, itemsize, 0)
-
-
-def _axes_y(g: ConvGeometry) -> tuple[Axis, Axis, Axis]:
-    a, b, c = (
-        Axis(0, 1, o, s, tuple(range(k)), tuple(d * j - lo for j in range(k)))
-        for k, o, s, d, lo in zip(g.w_size, g.y_size, g.stride, g.dilation, g.pad_lo, strict=True)
-    )
-    return a, b, c
-
-
-def _phases_x(x: int, k: int, y: int, stride: int, dilation: int, pad_lo: int) -> list[Axis]:
-    phases = []
-    for r in range(min(stride, x + pad_lo)):
-        j0 = max(0, -((r - pad_lo) // stride))  # first j with stride * j + r - pad_lo >= 0
-        count = (x - 1 - (r - pad_lo)) // stride - j0 + 1
-        if count > 0:
-            taps = tuple(t for t in range(k) if (dilation * t - r) % stride == 0)
-            starts = tuple(j0 - (dilation * t - r) // stride for t in taps)
-            phases.append(Axis(stride * j0 + r - pad_lo, stride, count, 1, taps, starts))
-    return phases
+    """Plan contract_x: one phase for every residue of the stride."""
+    g = merged(g)
+    return tuple(_walk(axes, g.batch, g.groups, g.c_out, g.c_in, g.y_size, g.w_size, itemsize, threads) for axes in axes_x(g))
 
 
 def _walk(
-    axes: tuple[Axis, Axis, Axis], c_src: int, c_dst: int, problems: int, w_size: Triple, itemsize: int, threads: int
+    axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, size: Triple, w_size: Triple, itemsize: int, threads: int
 ) -> Walk:
+    index = _tap_index(axes, w_size)
+    *block, panel = _block(axes, batch, groups, c_src, c_dst, itemsize, threads)
+    images, rows, columns = block
+    shift = _shift(axes, c_dst, itemsize)
+    shapes = () if shift is None else (shift, len(TILES) - 1)
+    covered = max((_covered(columns, TILES[k][1], itemsize) for k in shapes), default=0)
+    s = strip(axes, (images, rows, columns), itemsize, size, groups * c_src, covered)
+    channels = _channels(s, c_src, max(len(index), 1), itemsize)
+    if shift is None:
+        passes: Iterable[Pass] = [_plain(s, (images, rows, columns), channels, panel, index)]
+    else:
+        passes = _shifted(s, (images, rows, columns), channels, shift, index)
+    return Walk(axes, s, (images, rows, columns), channels, panel, tuple(p for p in passes if p.weight.size))
+
+
+def _block(axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, itemsize: int, threads: int) -> tuple[int, int, int, int]:
+    """Images, rows, columns and channels of a block: what fits in cache, then less if threads would go without work."""
     depth, rows, columns = axes
-    parts = len(depth.taps), len(rows.residues), len(columns.residues)
-    block_rows, block_columns = _block(axes, c_src * prod(parts), c_dst, problems, itemsize, threads)
-    shape = (c_src, *parts, block_rows + rows.reach, block_columns + columns.reach)
-    tile, starts = _tiles(c_dst, block_rows, block_columns, shape[5], itemsize)
-    slack = (TILES[tile][1] + 1) * lanes(itemsize)  # tiles read past the last sample they need, never past this
-    return Walk(
-        axes,
-        (block_rows, block_columns),
-        shape,
-        prod(shape) + slack,
-        np.array(depth.src_start, np.int64),
-        (np.array(rows.residues, np.int64), np.array(columns.residues, np.int64)),
-        _tap_offset(axes, shape),
-        _tap_index(axes, w_size),
-        starts,
-        tile,
-    )
-
-
-def _block(
-    axes: tuple[Axis, Axis, Axis], c_strip: int, c_dst: int, problems: int, itemsize: int, threads: int
-) -> tuple[int, int]:
-    """Rows and columns of outputs per strip: as many as fit in cache, then fewer if threads would go without work."""
-    depth, rows, columns = axes
-
-    def fits(r: int, c: int) -> bool:
-        strip, sums = c_strip * (r + rows.reach) * (c + columns.reach), c_dst * r * (c + columns.reach)
-        return (strip + sums) * itemsize <= STRIP_BYTES and (threads > 0 or r * c <= BLOCK_PIXELS)
-
+    parts = len(depth.taps) * len(rows.residues) * len(columns.residues)
     wide = TILES[0][1] * lanes(itemsize)
-    c, r = columns.outputs, 1
-    while not fits(1, c) and c > wide:
-        c = max(wide, -(-c // (2 * wide)) * wide)
-    while r < rows.outputs and fits(r + 1, c):
+
+    def fits(i: int, r: int, c: int, d: int) -> bool:
+        width = c + columns.reach
+        strip, sums = i * (r + rows.reach) * width, ((i - 1) * (r + rows.reach) + r) * width
+        return (min(c_src, 64) * parts * strip + d * sums) * itemsize <= BLOCK_BYTES
+
+    c, r, i, panel = columns.outputs, 1, 1, c_dst
+    while not fits(1, 1, c, panel) and (c > 8 * wide or panel > 64):
+        if panel > 64:
+            panel = -(-panel // 2)
+        else:
+            c = max(8 * wide, -(-c // (2 * wide)) * wide)
+    while r < rows.outputs and fits(1, r + 1, c, panel):
         r += 1
-    while r > 1 and problems * depth.outputs * -(-rows.outputs // r) * -(-columns.outputs // c) < threads:
-        r = -(-r // 2)
-    row_blocks = -(-rows.outputs // r)
-    return -(-rows.outputs // row_blocks), c
+    while r < min(rows.outputs, 2 * rows.reach) and c > 8 * wide:  # a tall window would copy the rows it shares again and again
+        c = -(-c // (2 * wide)) * wide
+        while r < rows.outputs and fits(1, r + 1, c, panel):
+            r += 1
+    while r == rows.outputs and c == columns.outputs and i < batch and fits(i + 1, r, c, panel):
+        i += 1
+
+    def tasks() -> int:
+        return -(-batch // i) * groups * depth.outputs * -(-rows.outputs // r) * -(-columns.outputs // c) * -(-c_dst // panel)
+
+    while tasks() < threads and (i > 1 or r > 1 or panel > 24):
+        if i > 1:
+            i = -(-i // 2)
+        elif r > 1 and r * c > 4 * wide:
+            r = -(-r // 2)
+        elif panel > 24:
+            panel = -(-panel // 2)
+        else:
+            break
+    r, i = even(rows.outputs, r), even(batch, i)
+    return i, r, c, min(c_dst, -(-panel // _LCM) * _LCM)
 
 
-def _tiles(c_dst: int, rows: int, columns: int, pitch: int, itemsize: int) -> tuple[int, np.ndarray[Any, Any]]:
-    """Choose the tile and where tiles start, by the machine cycles that the block takes.
+_LCM = 12 if len({r for r, _ in TILES} - {1, 2, 4, 6}) == 0 else 8  # a panel of so many channels is whole for every shape of tile
 
-    Tiles run over whole rows one by one, or across the rows of the strip as if they were one, computing the few samples between
-    them for nothing. A step of the tile takes its multiply-adds at two a cycle, its loads at two a cycle, or the four cycles of
-    one sum.
+
+def even(total: int, most: int) -> int:
+    """Return the size of equal parts, none larger than `most`."""
+    return -(-total // -(-total // most)) if total else 1
+
+
+def _channels(s: Strip, c_src: int, taps: int, itemsize: int) -> int:
+    """Source channels to sum at a time: what a tile reads of them, and their weights for a block of rows, stay near."""
+    rows, vectors = TILES[0]
+    tile_lines = (vectors * VECTOR_BYTES + s.axes[2].reach * itemsize) // LINE + 1
+    per_plane = len(set(s.axes[1].places)) * tile_lines * LINE
+    per_channel = per_plane * len(s.axes[0].taps) * len(s.axes[2].residues) + taps * rows * itemsize
+    return even(c_src, max(1, NEAR_BYTES // max(per_channel, 1)))
+
+
+def _cycles(shape: int) -> float:
+    """Machine cycles of a step of a tile: its multiply-adds and loads go two at a time, and a sum takes four cycles.
+
+    Half of the loads of vectors, which start anywhere, straddle two cache lines and count twice.
     """
-    best: tuple[float, int, np.ndarray[Any, Any]] | None = None
+    m, v = TILES[shape]
+    return max(m * v / 2, (m + 1.5 * v + 1) / 2, 4)
+
+
+def _tile_cycles(shape: int, steps: int) -> float:
+    """Machine cycles of a tile: its steps, and storing the sums."""
+    m, v = TILES[shape]
+    return steps * _cycles(shape) + 10 + 2 * m * v
+
+
+def _plain(s: Strip, block: tuple[int, int, int], channels: int, panel: int, index: Table) -> Pass:
+    """One pass with output channels on the rows of the tile, in the shape that takes the fewest cycles for the whole block."""
+    offset = tap_offset(s, channels)
+    best: tuple[float, Pass] | None = None
     for shape, (m, v) in enumerate(TILES):
-        width, cycles = v * lanes(itemsize), max(m * v / 2, (m + v + 1) / 2, 4)
-        across = np.arange(0, (rows - 1) * pitch + columns, width)
-        row_by_row = np.add.outer(np.arange(rows) * pitch, np.arange(0, columns, width)).ravel()
-        starts = min(across, row_by_row, key=len)
-        cost = len(starts) * -(-c_dst // m) * cycles
+        starts = _starts(s, block, range(block[1]), v)
+        cost = len(starts) * -(-panel // m) * _tile_cycles(shape, offset.size)
         if best is None or cost < best[0]:
-            best = cost, shape, starts.astype(np.int64)
+            best = cost, Pass(shape, False, offset, np.repeat(index[:, None], m, axis=1), starts)
     assert best is not None
-    return best[1], best[2]
+    return best[1]
 
 
-def _tap_offset(axes: tuple[Axis, Axis, Axis], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    channels, _, row_parts, column_parts, rows, columns = shape
-    part = rows * columns
-    depth = np.arange(len(axes[0].taps)) * (row_parts * column_parts * part)
-    down = np.array([p * column_parts * part + offset * columns for p, offset in axes[1].places], np.int64)
-    along = np.array([p * part + offset for p, offset in axes[2].places], np.int64)
-    channel = np.arange(channels) * (shape[1] * row_parts * column_parts * part)
-    total = channel[:, None, None, None] + depth[:, None, None] + down[:, None] + along
-    return total.ravel().astype(np.int32)
+def _starts(s: Strip, block: tuple[int, int, int], rows: Iterable[int], vectors: int) -> Table:
+    """Where tiles start: over each of some rows by itself, or across all rows as if they were one, if that takes fewer.
+
+    Across, the few samples between rows are computed for nothing. Row by row, tiles must end before the next row starts: what
+    two tiles add to one sum would count twice.
+    """
+    images, block_rows, columns = block
+    step = vectors * lanes(s.itemsize)
+    first = np.add.outer(np.arange(images) * s.rows, np.array(rows)).ravel() * s.width
+    row_by_row = np.add.outer(first, np.arange(0, columns, step)).ravel()
+    if len(first) == images * block_rows:
+        across = np.arange(0, ((images - 1) * s.rows + block_rows - 1) * s.width + columns, step)
+        if len(across) < len(row_by_row) or _covered(columns, vectors, s.itemsize) > s.width:
+            return np.asarray(across, np.int64)
+    return np.asarray(row_by_row, np.int64)
 
 
-def _tap_index(axes: tuple[Axis, Axis, Axis], w_size: Triple) -> np.ndarray[Any, Any]:
-    a, b, c = (np.array(axis.taps, np.int64) for axis in axes)
-    return ((a[:, None, None] * w_size[1] + b[:, None]) * w_size[2] + c).ravel()
+def _covered(columns: int, vectors: int, itemsize: int) -> int:
+    """Return how many samples the tiles over a row of `columns` outputs cover."""
+    step = vectors * lanes(itemsize)
+    return -(-columns // step) * step
+
+
+def _shift(axes: Axes, c_dst: int, itemsize: int) -> int | None:
+    """Shape whose rows are best spent on neighbouring rows of one output channel; None where output channels fill them.
+
+    Decided without looking at blocks, which depend on the number of threads: the order of a sum must not.
+    """
+    if c_dst >= 4 or axes[1].outputs < 8 or axes[2].outputs < 4 * lanes(itemsize):
+        return None
+    places, along = axes[1].places, len(axes[2].taps)
+    single = len(TILES) - 1
+    best = min(-(-c_dst // m) * _tile_cycles(k, len(places) * along) / v for k, (m, v) in enumerate(TILES))
+    chosen = None
+    for shape, (m, v) in enumerate(TILES[:single]):
+        common = len(_common(places, m))
+        ends = _tile_cycles(single, (len(places) - common) * along) / TILES[single][1]
+        cost = c_dst * (_tile_cycles(shape, common * along) / (m * v) + ends)
+        if common and cost < 0.9 * best:
+            best, chosen = cost, shape
+    return chosen
+
+
+def _common(places: tuple[tuple[int, int], ...], rows: int) -> list[tuple[int, int]]:
+    """Places in the strip, seen from the first of some neighbouring output rows, that all of them read."""
+    return [(p, o) for p, o in places if all((p, o - m) in places for m in range(rows))]
+
+
+def _shifted(s: Strip, block: tuple[int, int, int], channels: int, shape: int, index: Table) -> Iterable[Pass]:
+    """Yield passes for few output channels: the rows of strip that neighbouring output rows share, then what each has beyond.
+
+    Nothing is multiplied by zero, so a NaN goes no further than its windows.
+    """
+    m, places = TILES[shape][0], s.axes[1].places
+    common = _common(places, m)
+    table = index.reshape(len(s.axes[0].taps), len(places), len(s.axes[2].taps))
+
+    def taps_of(chosen: Iterable[int]) -> Table:
+        return table[:, list(chosen), :].ravel()
+
+    shifted = np.stack([taps_of(places.index((p, o - row)) for p, o in common) for row in range(m)], axis=1)
+    starts = _starts(s, block, range(0, block[1], m), TILES[shape][1])
+    yield Pass(shape, True, tap_offset(s, channels, common), shifted, starts)
+    single = len(TILES) - 1
+    for row in range(min(m, block[1])):
+        rest = [k for k, (p, o) in enumerate(places) if (p, o + row) not in common]
+        offset = tap_offset(s, channels, [places[k] for k in rest])
+        starts = _starts(s, block, range(row, block[1], m), TILES[single][1])
+        yield Pass(single, True, offset, taps_of(rest)[:, None], starts)
+
+
+def tap_offset(s: Strip, channels: int, down: Iterable[tuple[int, int]] | None = None) -> Table:
+    """Where in the strip the samples under each tap of each channel lie, for the first output; rows of taps given or all."""
+    depth, rows, columns = s.axes
+    column_parts, row_parts = len(columns.residues), len(rows.residues)
+    places = rows.places if down is None else list(down)
+    z = np.arange(len(depth.taps)) * (row_parts * column_parts * s.plane)
+    r = np.array([p * column_parts * s.plane + offset * s.width for p, offset in places], np.int64)
+    c = np.array([p * s.plane + offset for p, offset in columns.places], np.int64)
+    channel = np.arange(channels) * (s.parts * s.plane)
+    return (channel[:, None, None, None] + z[:, None, None] + r[:, None] + c).reshape(channels, -1).astype(np.int32)
+
+
+def _tap_index(axes: Axes, w_size: Triple) -> Table:
+    """Return which weights the taps of a phase are."""
+    return np.array([(a * w_size[1] + b) * w_size[2] + c for a, b, c in product(*(axis.taps for axis in axes))], np.int64)
+
+
+def operations(g: ConvGeometry) -> int:
+    """Multiply-adds of a contraction."""
+    return prod(g.y_shape) * g.c_in * prod(g.w_size)

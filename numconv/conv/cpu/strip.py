@@ -2,60 +2,128 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..._jit import njit_inner
+from ..._simd import VECTOR_BYTES, at, copy, int64_pointer, zero
+from ..geometry import Triple
+from .lattice import Axes
 
-Flat = Any  # a one-dimensional NumPy array
+LINE = 64  # bytes of a cache line
+
+# strip[channel, depth tap, row part, column part, image, row, column]; a plane is what one channel, tap and parts have.
+STRIP = np.dtype(
+    [
+        *((name, np.uint64) for name in ("depth_start", "row_residues", "column_residues")),
+        *((name, np.int64) for name in ("depths", "row_parts", "column_parts", "rows", "width", "plane", "lanes", "image_step")),
+        *((name, np.int64, (3,)) for name in ("size", "first", "step")),
+    ]
+)
+
+
+class Strip(NamedTuple):
+    """The layout of a strip that holds `images` blocks of rows x columns outputs, for a number of channels decided later."""
+
+    axes: Axes
+    images: int
+    rows: int  # of a part of the strip, of one image: outputs and the reach of the taps
+    width: int
+    itemsize: int
+    size: Triple  # of the source
+    channels: int  # of one image of the source, all groups
+    tables: tuple[np.ndarray[Any, Any], ...]
+
+    @property
+    def parts(self) -> int:
+        """Planes of one channel."""
+        depth, rows, columns = self.axes
+        return len(depth.taps) * len(rows.residues) * len(columns.residues)
+
+    @property
+    def plane(self) -> int:
+        """Numbers in a plane: room for a vector past the end, and an odd number of cache lines, so that planes differ in set."""
+        lines = -(-(self.images * self.rows * self.width * self.itemsize + VECTOR_BYTES) // LINE)
+        return (lines | 1) * LINE // self.itemsize
+
+    @property
+    def record(self) -> Any:
+        """What kernels read."""
+        depth, rows, columns = self.axes
+        record = np.zeros((), STRIP)
+        for name, table in zip(("depth_start", "row_residues", "column_residues"), self.tables, strict=True):
+            record[name] = table.ctypes.data
+        record["depths"], record["row_parts"], record["column_parts"] = (
+            len(depth.taps),
+            len(rows.residues),
+            len(columns.residues),
+        )
+        record["rows"], record["width"], record["plane"] = self.rows, self.width, self.plane
+        record["lanes"], record["size"] = VECTOR_BYTES // self.itemsize, self.size
+        record["image_step"] = self.channels * self.size[0] * self.size[1] * self.size[2]
+        record["first"], record["step"] = [a.first for a in self.axes], [a.src_step for a in self.axes]
+        return record
+
+
+def strip(axes: Axes, block: tuple[int, int, int], itemsize: int, size: Triple, channels: int, least_width: int = 0) -> Strip:
+    """Lay out a strip for blocks of images x rows x columns of outputs."""
+    images, rows, columns = block
+    width = max(least_width, columns + axes[2].reach)
+    tables = tuple(np.array(t, np.int64) for t in (axes[0].src_start, axes[1].residues, axes[2].residues))
+    return Strip(axes, images, rows + axes[1].reach, width, itemsize, size, channels, tables)
 
 
 @njit_inner
-def fill_strip(
-    src: Flat,
-    base: int,
-    src_size: tuple[int, int, int],
-    src_first: tuple[int, int, int],
-    src_step: tuple[int, int, int],
-    shape: tuple[int, int, int, int, int, int],
-    depth_start: Flat,
-    row_residues: Flat,
-    column_residues: Flat,
-    begin: tuple[int, int, int],
-    fill_rows: int,
-    strip: Flat,
-) -> None:
-    """Fill strip[c, depth tap, row part, column part, r, j] with the samples under a block of outputs, zero outside the source.
+def fill_strip(s: Any, src: Any, channels: int, images: int, begin: Any, rows: int, columns: int, strip: Any) -> None:
+    """Fill `rows` x `columns` of each plane with the samples under a block of outputs, zero outside the source.
 
-    `begin` is the first output of the block on each axis; only the first `fill_rows` rows of the strip are needed. Row r of a
-    part holds source row `src_first + residue + src_step * (begin + r)`, and so for columns.
+    `src` points to the first channel of the first image; `begin` is the first output on each axis. Row r of a part holds source
+    row `first + residue + step * (begin + r)`, and so for columns. What is left of each row, the rows between images and a vector
+    after the last are zeros.
     """
-    channels, depths, row_parts, column_parts, strip_rows, width = shape
-    step = src_step[2]
+    depth_start, row_residues = int64_pointer(s.depth_start), int64_pointer(s.row_residues)
+    column_residues = int64_pointer(s.column_residues)
+    size0, size1, size2 = s.size[0], s.size[1], s.size[2]
+    step, width, plane, plane_rows, image_step = s.step[2], s.width, s.plane, s.rows, s.image_step
     to = 0
     for c in range(channels):
-        for z in range(depths):
-            q0 = src_step[0] * begin[0] + depth_start[z]
-            for rp in range(row_parts):
-                for cp in range(column_parts):
-                    first = src_first[2] + column_residues[cp] + step * begin[2]
-                    left = min(width, max(0, -(first // step)))  # columns before the source starts
-                    right = max(left, min(width, -((first - src_size[2]) // step)))  # and where it ends
-                    for r in range(fill_rows):
-                        q1 = src_first[1] + row_residues[rp] + src_step[1] * (begin[1] + r)
-                        row = to + r * width
-                        if q0 < 0 or q0 >= src_size[0] or q1 < 0 or q1 >= src_size[1]:
-                            for j in range(width):
-                                strip[row + j] = 0
-                        else:
-                            start = base + ((c * src_size[0] + q0) * src_size[1] + q1) * src_size[2] + first
-                            for j in range(left):
-                                strip[row + j] = 0
-                            if step == 1:
-                                for j in range(left, right):
-                                    strip[row + j] = src[start + j]
+        for z in range(s.depths):
+            q0 = s.step[0] * begin[0] + depth_start[z]
+            for rp in range(s.row_parts):
+                q1_first = s.first[1] + row_residues[rp] + s.step[1] * begin[1]
+                for cp in range(s.column_parts):
+                    first = s.first[2] + column_residues[cp] + step * begin[2]
+                    left = min(columns, max(0, -(first // step)))  # columns before the source starts
+                    right = max(left, min(columns, -((first - size2) // step)))  # and where it ends
+                    for i in range(images):
+                        if i > 0:
+                            between = (plane_rows - rows) * width
+                            zero(at(strip, to + i * plane_rows * width - between), between)
+                        for r in range(rows):
+                            q1 = q1_first + s.step[1] * r
+                            row = at(strip, to + (i * plane_rows + r) * width)
+                            if q0 < 0 or q0 >= size0 or q1 < 0 or q1 >= size1:
+                                zero(row, width)
                             else:
-                                for j in range(left, right):
-                                    strip[row + j] = src[start + step * j]
-                            for j in range(right, width):
-                                strip[row + j] = 0
-                    to += strip_rows * width
+                                line = at(src, i * image_step + ((c * size0 + q0) * size1 + q1) * size2 + first)
+                                fill_row(line, step, left, right, width, row)
+                    zero(at(strip, to + ((images - 1) * plane_rows + rows) * width), s.lanes)
+                    to += plane
+
+
+@njit_inner
+def fill_row(line: Any, step: int, left: int, right: int, width: int, row: Any) -> None:
+    """row[j] = line[step * j] for left <= j < right, zero elsewhere."""
+    for j in range(left):
+        row[j] = 0
+    if step == 1:
+        copy(at(row, left), at(line, left), right - left)
+    elif step == 2:
+        for j in range(left, right):
+            row[j] = line[2 * j]
+    else:
+        for j in range(left, right):
+            row[j] = line[step * j]
+    for j in range(right, width):
+        row[j] = 0

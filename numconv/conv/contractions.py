@@ -1,0 +1,65 @@
+"""Whose kernels compute the three contractions, and by which method."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from .. import _array
+from .._array import Array
+from .geometry import ConvGeometry
+
+METHODS = ("auto", "direct", "winograd", "fft")
+PRECISIONS = ("default", "highest")
+
+
+class Contractions(Protocol):
+    """What a device provides. Arrays arrive checked, of one dtype and in the shapes that `g` names; `b` is a bias per channel."""
+
+    def contract_y(self, x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+        """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i,q], plus b[o]."""
+
+    def contract_x(self, y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+        """x[n,i,q] = sum over o,p,k of w[o,i,k] * y[n,o,p], plus b[i]."""
+
+    def contract_w(self, x: Array, y: Array, g: ConvGeometry) -> Array:
+        """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i,q]."""
+
+
+class Step(NamedTuple):
+    """How one contraction is computed."""
+
+    method: str
+    tile: str
+    workspace: int  # bytes
+    error: float | None
+
+
+def drawer(xp: Any, dtype: Any, method: str = "auto", precision: str = "default") -> Contractions:
+    """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap.
+
+    Raises
+    ------
+    ValueError
+        If `method` or `precision` is no such word, or these arrays have no choice of methods.
+    """
+    for name, value, words in (("method", method, METHODS), ("precision", precision, PRECISIONS)):
+        if value not in words:
+            raise ValueError(f"{name}={value!r}; needed one of {', '.join(map(repr, words))}")
+    if precision == "highest":
+        if method not in ("auto", "direct"):
+            raise ValueError(f"method={method!r} rounds more than precision='highest' allows; needed 'auto' or 'direct'")
+        method = "direct"
+    device = _array.device(xp, dtype)
+    if device == "cpu":
+        from . import cpu
+
+        return cpu.by(method)
+    if method not in ("auto", "direct"):
+        raise ValueError(f"method={method!r} is for NumPy arrays of float32 or float64; got {dtype} of {xp.__name__}")
+    if device == "cuda":
+        from . import cuda
+
+        return cuda
+    from . import generic
+
+    return generic

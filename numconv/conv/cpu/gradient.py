@@ -1,0 +1,125 @@
+"""contract_w by its definition, on the tile of dot products: planned, told to the kernels, and run."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..._array import flat
+from ..._jit import scratch, workers
+from ..._simd import DOT_TILES
+from ..geometry import ConvGeometry
+from . import plan, reduce
+from .lattice import axes_y, merged, whole
+from .strip import Strip, strip
+
+Array = np.ndarray[Any, Any]
+
+BLOCK_BYTES = 320 << 10  # strips of x and of y together, in a core's own cache
+BLOCK_PIXELS = (
+    1024  # enough that adding up across lanes, some 60 cycles a tile, is little beside 6 cycles for every vector of pixels
+)
+PARTIAL_BYTES = 64 << 20  # at most, for the parts of the sum
+FIXED_TASKS = 16  # the sum over pixels is split so that there are as many tasks, whatever the number of threads
+
+
+def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
+    """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]."""
+    if x.size == 0:
+        return np.zeros(g.w_shape, x.dtype)
+    w, s = np.empty(g.w_shape, x.dtype), sums(g, x.itemsize)
+    threads = workers(s.tasks, s.operations)
+    memory = scratch(s.partial_bytes + threads * s.scratch_bytes)
+    reduce.reduce(threads, x.dtype, s.job, x=flat(x), y=flat(y), w=w, partial=memory, scratch=memory + s.partial_bytes)
+    if threads > 1:
+        reduce.add_parts(threads, x.dtype, s.job, w=w, partial=memory)
+    return w
+
+
+class Sums:
+    """How the sum over pixels is cut into blocks, panels and parts, as the kernels are told it."""
+
+    def __init__(self, g: ConvGeometry, itemsize: int) -> None:
+        m = merged(g)
+        axes, taps = axes_y(m), m.w_size[0] * m.w_size[1] * m.w_size[2]
+        x_panel, y_panel = _panels(g, taps, len(axes[1].residues) * len(axes[2].residues) * len(axes[0].taps))
+        images, rows, columns = self.block = _block(m, itemsize, x_panel, y_panel)
+        xs = strip(axes, self.block, itemsize, m.x_size, g.groups * g.c_in)
+        ys = Strip(
+            whole(m.y_size), images, xs.rows, xs.width, itemsize, m.y_size, g.groups * g.c_out,
+            tuple(np.zeros(1, np.int64) for _ in range(3)),
+        )  # fmt: skip
+        self.strips = xs, ys
+        self.shape = shape = min(range(len(DOT_TILES)), key=lambda k: _cycles(k, x_panel * taps, y_panel))
+        tile_rows, tile_columns = DOT_TILES[shape]
+        row_blocks, column_blocks = -(-x_panel * taps // tile_rows), -(-y_panel // tile_columns)
+        self.row_offset = np.zeros(row_blocks * tile_rows, np.int32)  # rows past the last read sample 0 and are dropped
+        offsets = plan.tap_offset(xs, x_panel).ravel()
+        self.row_offset[: offsets.size] = offsets
+        blocks = (m.y_size[0], -(-m.y_size[1] // rows), -(-m.y_size[2] // columns), -(-g.batch // images))
+        x_panels, y_panels = -(-g.c_in // x_panel), -(-g.c_out // y_panel)
+        task_size = row_blocks * tile_rows * column_blocks * tile_columns
+        panels = g.groups * x_panels * y_panels
+        most = max(1, PARTIAL_BYTES // (panels * task_size * itemsize))
+        parts = min(blocks[0] * blocks[1] * blocks[2] * blocks[3], -(-FIXED_TASKS // panels), most)
+        self.tasks, self.operations = panels * parts, plan.operations(g)
+        self.partial_bytes = -(-self.tasks * task_size * itemsize // 64) * 64
+        slack = 64 + plan.lanes(itemsize) * itemsize
+        strip_bytes = -(-(x_panel * xs.parts * xs.plane * itemsize + slack) // 64) * 64
+        self.scratch_bytes = strip_bytes + -(-(column_blocks * tile_columns * ys.plane * itemsize + slack) // 64) * 64
+        self.job = reduce.JOB.fill(
+            row_offset=self.row_offset.ctypes.data, x_strip=xs.record, y_strip=ys.record, batch=g.batch, groups=g.groups,
+            c_in=g.c_in, c_out=g.c_out, taps=taps, parts=parts, x_panel=x_panel, x_panels=x_panels, y_panel=y_panel,
+            y_panels=y_panels, images=images, rows=rows, columns=columns, reach=axes[1].reach, blocks=blocks, outputs=m.y_size,
+            shape=shape, row_blocks=row_blocks, column_blocks=column_blocks, task_size=task_size, strip_bytes=strip_bytes,
+            scratch_bytes=self.scratch_bytes,
+        )  # fmt: skip
+
+
+@lru_cache(256)
+def sums(g: ConvGeometry, itemsize: int) -> Sums:
+    """Plan contract_w, independent of the number of threads."""
+    return Sums(g, itemsize)
+
+
+def workspace(g: ConvGeometry, itemsize: int, threads: int) -> int:
+    """Bytes of scratch memory: strips for each thread, and the parts of the sum."""
+    s = sums(g, itemsize)
+    return s.partial_bytes + min(threads, s.tasks) * s.scratch_bytes
+
+
+def tile(g: ConvGeometry, itemsize: int) -> str:
+    """Name the shape of tiles in use."""
+    return "{}x{} dots".format(*DOT_TILES[sums(g, itemsize).shape])
+
+
+def _panels(g: ConvGeometry, taps: int, parts: int) -> tuple[int, int]:
+    """Channels of x and y between which one task computes weights: many taps need few channels of x to keep a strip of y busy."""
+    x_panel = plan.even(g.c_in, max(1, min(96, 192 // parts) if taps < 4 else 96 // parts))
+    return x_panel, plan.even(g.c_out, 96 if taps < 4 else 48)
+
+
+def _block(g: ConvGeometry, itemsize: int, x_panel: int, y_panel: int) -> tuple[int, int, int]:
+    """Images, rows and columns of pixels: enough for long sums, no more than fits in cache."""
+    depth, rows, columns = axes_y(g)
+    planes = x_panel * len(depth.taps) * len(rows.residues) * len(columns.residues) + y_panel
+
+    def fits(i: int, r: int, c: int) -> bool:
+        return i * (r + rows.reach) * (c + columns.reach) * planes * itemsize <= BLOCK_BYTES
+
+    i, r, c = 1, 1, columns.outputs
+    if not fits(1, 1, c) or c > 4 * BLOCK_PIXELS:
+        c = plan.even(c, max(64, BLOCK_BYTES // (planes * itemsize * (1 + rows.reach)) - columns.reach, BLOCK_PIXELS // 2))
+    while r < rows.outputs and r * c < 2 * BLOCK_PIXELS and fits(1, r + 1, c):
+        r += 1
+    while r == rows.outputs and c == columns.outputs and i < g.batch and i * r * c < BLOCK_PIXELS and fits(i + 1, r, c):
+        i += 1
+    return plan.even(g.batch, i), plan.even(rows.outputs, r), c
+
+
+def _cycles(shape: int, rows: int, columns: int) -> float:
+    """Machine cycles of a step over all tiles of a shape: multiply-adds and loads go two at a time, half the loads of x twice."""
+    m, n = DOT_TILES[shape]
+    return -(-rows // m) * -(-columns // n) * max(m * n / 2, (1.5 * m + n) / 2, 4)

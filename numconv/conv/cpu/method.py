@@ -1,0 +1,122 @@
+"""Which algorithm computes a contraction: a pure function of the geometry and the dtype, unless the caller says."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import inf, log2, prod, sqrt
+from typing import Any, Literal, get_args
+
+import numba
+import numpy as np
+
+from ..contractions import Step
+from ..geometry import ConvGeometry
+from . import direct, fourier, gradient, plan, winograd
+
+Array = np.ndarray[Any, Any]
+Contraction = Literal["contract_y", "contract_x", "contract_w"]
+
+
+class Definition:
+    """The direct method as one place: sums by their definition, on the register tile."""
+
+    contract_y = staticmethod(direct.contract_y)
+    contract_x = staticmethod(direct.contract_x)
+    contract_w = staticmethod(gradient.contract_w)
+
+
+_BY_NAME: dict[str, Any] = {"direct": Definition, "winograd": winograd, "fft": fourier}
+
+
+class By:
+    """The three contractions by a method of this name, or by the best for each."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def contract_y(self, x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+        """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
+        return self._module("contract_y", g, x, w).contract_y(x, w, g, b)  # type: ignore[no-any-return]
+
+    def contract_x(self, y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+        """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
+        return self._module("contract_x", g, y, w).contract_x(y, w, g, b)  # type: ignore[no-any-return]
+
+    def contract_w(self, x: Array, y: Array, g: ConvGeometry) -> Array:
+        """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]."""
+        return self._module("contract_w", g, x, y).contract_w(x, y, g)  # type: ignore[no-any-return]
+
+    def explain(self, contraction: Contraction, g: ConvGeometry, dtype: Any) -> Step:
+        """Say what a call would do."""
+        name, size, threads = self._name(contraction, g, dtype.itemsize), dtype.itemsize, numba.get_num_threads()
+        if self.name != "auto":
+            refuse_misfit(name, g)
+        error = _ulps(name, contraction, g, size) * float(np.finfo(dtype).eps) / 2
+        if name == "winograd":
+            return Step(name, winograd.tile(g, contraction), winograd.workspace(g, size, contraction, threads), error)
+        if name == "fft":
+            window = "x".join(map(str, fourier.plan(g, size, contraction).size[3 - g.rank :]))
+            return Step(name, f"window {window}", fourier.workspace(g, size, contraction), error)
+        if contraction == "contract_w":
+            return Step(name, gradient.tile(g, size), gradient.workspace(g, size, threads), error)
+        adjoint = contraction == "contract_x"
+        return Step(name, direct.tile(g, size, threads, adjoint), direct.workspace(g, size, threads, adjoint), error)
+
+    def _name(self, contraction: Contraction, g: ConvGeometry, itemsize: int) -> str:
+        return best(contraction, g, itemsize) if self.name == "auto" else self.name
+
+    def _module(self, contraction: Contraction, g: ConvGeometry, *arrays: Array) -> Any:
+        name = self._name(contraction, g, arrays[0].itemsize)
+        if name == "fft" and self.name == "auto" and not all(fourier.finite(a) for a in arrays):
+            name = "direct"
+        if self.name != "auto":
+            refuse_misfit(name, g)
+        return _BY_NAME[name]
+
+
+def by(name: str) -> By:
+    """Return the contractions by the method of this name."""
+    return _METHODS[name]
+
+
+_METHODS = {name: By(name) for name in ("auto", *_BY_NAME)}
+
+
+@lru_cache(512)
+def best(contraction: Contraction, g: ConvGeometry, itemsize: int) -> str:
+    """Name the method that should take the least time."""
+    if g.batch == 0:
+        return "direct"
+    if winograd.fits(g) and winograd.speedup(g, contraction) > 1:
+        return "winograd"
+    # Few channels leave the tile to single rows, at some 60 of 90 GFLOP/s a core; below some 50 taps no transform pays.
+    few = (g.c_in if contraction == "contract_x" else g.c_out) < 4
+    if prod(g.w_size) > 48 and fourier.cost(g, itemsize, contraction) < plan.operations(g) * (1.6 if few else 1.2):
+        return "fft"
+    return "direct"
+
+
+def refuse_misfit(name: str, g: ConvGeometry) -> None:
+    """Refuse a method that cannot compute such a convolution."""
+    if name == "winograd" and not winograd.fits(g):
+        taps, stride, dilation = (t[3 - g.rank :] for t in (g.w_size, g.stride, g.dilation))
+        raise ValueError(f"method='winograd' needs 3x3 taps, stride and dilation 1; got {taps}, {stride}, {dilation}")
+    if name == "fft" and not all(fourier.cost(g, 8, c) < inf for c in get_args(Contraction)):
+        raise ValueError(
+            f"method='fft' would need more memory than it may take for taps {g.w_size[3 - g.rank :]}; needed 'direct'"
+        )
+
+
+def _ulps(name: str, contraction: Contraction, g: ConvGeometry, itemsize: int) -> float:
+    """Root mean square of the error over that of the result, in units of rounding, fitted to errors against float64.
+
+    Sums are made in blocks of some 300 terms, so their errors stop growing there.
+    """
+    if name == "fft":
+        return 0.3 * log2(prod(fourier.plan(g, itemsize, contraction).size))
+    channels = 1 if contraction == "contract_w" else g.c_in if contraction == "contract_y" else g.c_out
+    terms = g.batch * prod(g.y_size) // 8 if contraction == "contract_w" else channels * prod(g.w_size)
+    direct_ulps = 0.3 * sqrt(min(max(terms, 3), 300))
+    if name == "winograd":
+        return direct_ulps * (2.8 if winograd.size_of_tile(g.y_size) == 4 else 1.0)
+    return direct_ulps
