@@ -237,11 +237,54 @@ def zero(typing_context, to, count):  # type: ignore[no-untyped-def]
     return types.void(to, types.intp), build
 
 
+@intrinsic(prefer_literal=True)
+def take_vector(typing_context, line, step, first, low, high, to):  # type: ignore[no-untyped-def]
+    """to[lanes] = line[step * j] for the lanes j = first + lane with low <= j < high, zero for the others, which are not read.
+
+    `step` is a literal, 1 or 2.
+    """
+    if not isinstance(step, types.IntegerLiteral):
+        return None
+    stride, bits = step.literal_value, line.dtype.bitwidth
+    vector = _vector(bits)
+    lanes = vector.count
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        line, _, first, low, high, to = args
+        parts = []
+        for part in range(stride):  # vectors of neighbouring samples, of which every stride-th is wanted
+            j = builder.add(first, _int(part * lanes // stride))
+            mask = _between(builder, j, low, high, lanes, stride)
+            parts.append(_masked_load(builder, line, builder.mul(j, _int(stride)), mask, vector))
+        value = parts[0] if stride == 1 else shuffle(builder, parts[0], parts[1], list(range(0, 2 * lanes, 2)))
+        store_vector(builder, value, to, _int(0))
+        return context.get_dummy_value()
+
+    return types.void(line, step, types.intp, types.intp, types.intp, to), build
+
+
+@intrinsic
+def add_to_part(typing_context, source, number, count, to):  # type: ignore[no-untyped-def]
+    """to[lane] = source[lane] + number for the first `count` lanes."""
+    bits = to.dtype.bitwidth
+    vector = _vector(bits)
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.fadd(load_vector(builder, args[0], _int(0), vector), spread(builder, args[1], vector))
+        mask = _between(builder, _int(0), _int(0), args[2], vector.count, 1)
+        kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), _I32, mask.type])
+        name = f"llvm.masked.store.v{vector.count}f{bits}.p0"
+        store = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(store, [value, builder.bitcast(args[3], vector.as_pointer()), ir.Constant(_I32, bits // 8), mask])
+        return context.get_dummy_value()
+
+    return types.void(source, number, types.intp, to), build
+
+
 @intrinsic
 def add_vector(typing_context, source, number, to):  # type: ignore[no-untyped-def]
     """to[lanes] = source[lanes] + number."""
-    bits = to.dtype.bitwidth
-    vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), VECTOR_BYTES * 8 // bits)
+    vector = _vector(to.dtype.bitwidth)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = load_vector(builder, args[0], _int(0), vector)
@@ -261,6 +304,29 @@ def call(typing_context, address, worker, workers, job):  # type: ignore[no-unty
         return context.get_dummy_value()
 
     return types.void(types.uint64, types.int64, types.int64, types.uint64), build
+
+
+def _vector(bits: int) -> Any:
+    return ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), VECTOR_BYTES * 8 // bits)
+
+
+def _between(builder: Any, first: Any, low: Any, high: Any, lanes: int, stride: int) -> Any:
+    """Return a mask of every stride-th lane i with low <= first + i / stride < high, all of them small enough for int32."""
+    ints = ir.VectorType(_I32, lanes)
+    steps = ir.Constant(ints, [ir.Constant(_I32, i // stride) for i in range(lanes)])
+    place = builder.add(spread(builder, builder.trunc(first, _I32), ints), steps)
+    above = builder.icmp_signed(">=", place, spread(builder, builder.trunc(low, _I32), ints))
+    below = builder.icmp_signed("<", place, spread(builder, builder.trunc(high, _I32), ints))
+    wanted = ir.Constant(above.type, [ir.Constant(ir.IntType(1), int(i % stride == 0)) for i in range(lanes)])
+    return builder.and_(builder.and_(above, below), wanted)
+
+
+def _masked_load(builder: Any, base: Any, element: Any, mask: Any, vector: Any) -> Any:
+    place = builder.bitcast(builder.gep(base, [element]), vector.as_pointer())
+    kind = ir.FunctionType(vector, [vector.as_pointer(), _I32, mask.type, vector])
+    name = f"llvm.masked.load.v{vector.count}f{_bytes(vector) * 8}.p0"
+    load = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(load, [place, ir.Constant(_I32, _bytes(vector)), mask, ir.Constant(vector, None)])
 
 
 def load_vector(builder: Any, base: Any, element: Any, vector: Any) -> Any:

@@ -185,3 +185,11 @@ def test_nan_goes_no_further_than_its_windows():
         reached = np.isnan(cpu.contract_y(x, w, g))[0, 0]
         assert reached.sum() == taps * taps
         assert reached[20 - taps // 2 : 21 + taps // 2, 40 - taps // 2 : 41 + taps // 2].all()
+
+
+def test_many_taps_are_planned_in_time_and_memory():
+    """A plan is linear in the number of taps: were it quadratic, this would run into the time limit of tests."""
+    g = geometry.conv((1, 1, 1_000_000), (1, 1, 100_000), 1, "same", 1, 1)
+    for phase in (*direct.phases(g, 8, 2, False), *direct.phases(g, 8, 2, True)):
+        assert phase.scratch_bytes < 16 << 20
+    assert gradient.workspace(g, 8, 2) < 64 << 20

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..._jit import Job, kernel, njit_inner
-from ..._simd import TILES, add_vector, at, int32_pointer, int64_pointer, number, outer_tile, pointer
+from ..._simd import TILES, add_to_part, add_vector, at, int32_pointer, int64_pointer, number, outer_tile, pointer
 from .strip import STRIP, fill_strip
 
 (R0, V0), (R1, V1), (R2, V2), (R3, V3) = TILES  # names of single numbers are constants to Numba, as the tile needs them
@@ -162,8 +162,7 @@ def store(
 def add_row(take: Any, add: Any, columns: int, lanes: int, to: Any) -> None:
     """to[j] = take[j] + add, by vectors; the last one overlaps its neighbour."""
     if columns < lanes:
-        for j in range(columns):
-            to[j] = take[j] + add
+        add_to_part(take, add, columns, to)
     else:
         for j in range(0, columns - lanes + 1, lanes):
             add_vector(at(take, j), add, at(to, j))

@@ -104,14 +104,15 @@ def _panels(g: ConvGeometry, taps: int, parts: int) -> tuple[int, int]:
 def _block(g: ConvGeometry, itemsize: int, x_panel: int, y_panel: int) -> tuple[int, int, int]:
     """Images, rows and columns of pixels: enough for long sums, no more than fits in cache."""
     depth, rows, columns = axes_y(g)
+    tall, long = rows.reach, columns.reach
     planes = x_panel * len(depth.taps) * len(rows.residues) * len(columns.residues) + y_panel
 
     def fits(i: int, r: int, c: int) -> bool:
-        return i * (r + rows.reach) * (c + columns.reach) * planes * itemsize <= BLOCK_BYTES
+        return i * (r + tall) * (c + long) * planes * itemsize <= BLOCK_BYTES
 
     i, r, c = 1, 1, columns.outputs
     if not fits(1, 1, c) or c > 4 * BLOCK_PIXELS:
-        c = plan.even(c, max(64, BLOCK_BYTES // (planes * itemsize * (1 + rows.reach)) - columns.reach, BLOCK_PIXELS // 2))
+        c = plan.even(c, max(64, BLOCK_BYTES // (planes * itemsize * (1 + tall)) - long, BLOCK_PIXELS // 2))
     while r < rows.outputs and r * c < 2 * BLOCK_PIXELS and fits(1, r + 1, c):
         r += 1
     while r == rows.outputs and c == columns.outputs and i < g.batch and i * r * c < BLOCK_PIXELS and fits(i + 1, r, c):

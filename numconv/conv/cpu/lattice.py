@@ -36,19 +36,19 @@ class Axis(NamedTuple):
     @property
     def residues(self) -> tuple[int, ...]:
         """Residues modulo `src_step` that any tap reads: each has its own part of the strip."""
-        return tuple(sorted({(s - self.first) % self.src_step for s in self.src_start}))
+        first = self.first
+        return tuple(sorted({(s - first) % self.src_step for s in self.src_start}))
 
     @property
     def places(self) -> tuple[tuple[int, int], ...]:
         """Part of the strip and offset in it of each tap."""
-        return tuple(
-            (self.residues.index((s - self.first) % self.src_step), (s - self.first) // self.src_step) for s in self.src_start
-        )
+        first, part = self.first, {residue: i for i, residue in enumerate(self.residues)}
+        return tuple((part[(s - first) % self.src_step], (s - first) // self.src_step) for s in self.src_start)
 
     @property
     def reach(self) -> int:
         """Samples of a part of the strip beyond the first that one output reads."""
-        return max((offset for _, offset in self.places), default=0)
+        return (max(self.src_start, default=0) - self.first) // self.src_step
 
 
 Axes = tuple[Axis, Axis, Axis]

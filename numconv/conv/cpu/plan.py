@@ -118,11 +118,11 @@ def _block(axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, itemsize
     """Images, rows, columns and channels of a block: what fits in cache, then less if threads would go without work."""
     depth, rows, columns = axes
     parts = len(depth.taps) * len(rows.residues) * len(columns.residues)
-    wide = TILES[0][1] * lanes(itemsize)
+    wide, tall, long = TILES[0][1] * lanes(itemsize), rows.reach, columns.reach
 
     def fits(i: int, r: int, c: int, d: int) -> bool:
-        width = c + columns.reach
-        strip, sums = i * (r + rows.reach) * width, ((i - 1) * (r + rows.reach) + r) * width
+        width = c + long
+        strip, sums = i * (r + tall) * width, ((i - 1) * (r + tall) + r) * width
         return (min(c_src, 64) * parts * strip + d * sums) * itemsize <= BLOCK_BYTES
 
     c, r, i, panel = columns.outputs, 1, 1, c_dst
@@ -133,7 +133,7 @@ def _block(axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, itemsize
             c = max(8 * wide, -(-c // (2 * wide)) * wide)
     while r < rows.outputs and fits(1, r + 1, c, panel):
         r += 1
-    while r < min(rows.outputs, 2 * rows.reach) and c > 8 * wide:  # a tall window would copy the rows it shares again and again
+    while r < min(rows.outputs, 2 * tall) and c > 8 * wide:  # a tall window would copy the rows it shares again and again
         c = -(-c // (2 * wide)) * wide
         while r < rows.outputs and fits(1, r + 1, c, panel):
             r += 1
@@ -246,7 +246,8 @@ def _shift(axes: Axes, c_dst: int, itemsize: int) -> int | None:
 
 def _common(places: tuple[tuple[int, int], ...], rows: int) -> list[tuple[int, int]]:
     """Places in the strip, seen from the first of some neighbouring output rows, that all of them read."""
-    return [(p, o) for p, o in places if all((p, o - m) in places for m in range(rows))]
+    known = set(places)
+    return [(p, o) for p, o in places if all((p, o - m) in known for m in range(rows))]
 
 
 def _shifted(s: Strip, block: tuple[int, int, int], channels: int, shape: int, index: Table) -> Iterable[Pass]:
@@ -255,18 +256,19 @@ def _shifted(s: Strip, block: tuple[int, int, int], channels: int, shape: int, i
     Nothing is multiplied by zero, so a NaN goes no further than its windows.
     """
     m, places = TILES[shape][0], s.axes[1].places
-    common = _common(places, m)
+    common, number = _common(places, m), {place: k for k, place in enumerate(places)}
+    shared = set(common)
     table = index.reshape(len(s.axes[0].taps), len(places), len(s.axes[2].taps))
 
     def taps_of(chosen: Iterable[int]) -> Table:
         return table[:, list(chosen), :].ravel()
 
-    shifted = np.stack([taps_of(places.index((p, o - row)) for p, o in common) for row in range(m)], axis=1)
+    shifted = np.stack([taps_of(number[p, o - row] for p, o in common) for row in range(m)], axis=1)
     starts = _starts(s, block, range(0, block[1], m), TILES[shape][1])
     yield Pass(shape, True, tap_offset(s, channels, common), shifted, starts)
     single = len(TILES) - 1
     for row in range(min(m, block[1])):
-        rest = [k for k, (p, o) in enumerate(places) if (p, o + row) not in common]
+        rest = [k for k, (p, o) in enumerate(places) if (p, o + row) not in shared]
         offset = tap_offset(s, channels, [places[k] for k in rest])
         starts = _starts(s, block, range(row, block[1], m), TILES[single][1])
         yield Pass(single, True, offset, taps_of(rest)[:, None], starts)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._jit import njit_inner
-from ..._simd import VECTOR_BYTES, at, copy, int64_pointer, zero
+from ..._simd import VECTOR_BYTES, at, copy, int64_pointer, take_vector, zero
 from ..geometry import Triple
 from .lattice import Axes
 
@@ -85,7 +85,7 @@ def fill_strip(s: Any, src: Any, channels: int, images: int, begin: Any, rows: i
     depth_start, row_residues = int64_pointer(s.depth_start), int64_pointer(s.row_residues)
     column_residues = int64_pointer(s.column_residues)
     size0, size1, size2 = s.size[0], s.size[1], s.size[2]
-    step, width, plane, plane_rows, image_step = s.step[2], s.width, s.plane, s.rows, s.image_step
+    step, width, lanes, plane, plane_rows, image_step = s.step[2], s.width, s.lanes, s.plane, s.rows, s.image_step
     to = 0
     for c in range(channels):
         for z in range(s.depths):
@@ -107,23 +107,25 @@ def fill_strip(s: Any, src: Any, channels: int, images: int, begin: Any, rows: i
                                 zero(row, width)
                             else:
                                 line = at(src, i * image_step + ((c * size0 + q0) * size1 + q1) * size2 + first)
-                                fill_row(line, step, left, right, width, row)
-                    zero(at(strip, to + ((images - 1) * plane_rows + rows) * width), s.lanes)
+                                fill_row(line, step, left, right, width, lanes, row)
+                    zero(at(strip, to + ((images - 1) * plane_rows + rows) * width), lanes)
                     to += plane
 
 
 @njit_inner
-def fill_row(line: Any, step: int, left: int, right: int, width: int, row: Any) -> None:
-    """row[j] = line[step * j] for left <= j < right, zero elsewhere."""
-    for j in range(left):
-        row[j] = 0
-    if step == 1:
-        copy(at(row, left), at(line, left), right - left)
+def fill_row(line: Any, step: int, left: int, right: int, width: int, lanes: int, row: Any) -> None:
+    """row[j] = line[step * j] for left <= j < right, zero elsewhere; up to a vector past the width may be written too."""
+    if step == 1 and width < 8 * lanes:
+        for j in range(0, width, lanes):
+            take_vector(line, 1, j, left, right, at(row, j))
     elif step == 2:
-        for j in range(left, right):
-            row[j] = line[2 * j]
+        for j in range(0, width, lanes):
+            take_vector(line, 2, j, left, right, at(row, j))
     else:
-        for j in range(left, right):
-            row[j] = line[step * j]
-    for j in range(right, width):
-        row[j] = 0
+        zero(row, left)
+        if step == 1:
+            copy(at(row, left), at(line, left), right - left)
+        else:
+            for j in range(left, right):
+                row[j] = line[step * j]
+        zero(at(row, right), width - right)
