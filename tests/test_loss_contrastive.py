@@ -140,8 +140,9 @@ def test_nt_xent_is_supcon_with_images_for_classes():
     za, zb = rows(rng, 6, 4), rows(rng, 6, 4)
     value, pullback = loss.nt_xent_loss_vjp(za, zb, 0.2)
     other, pull_other = loss.supcon_loss_vjp(np.concatenate([za, zb]), np.tile(np.arange(6), 2), 0.2)
-    assert value == other
-    assert np.array_equal(np.concatenate(pullback()), pull_other())
+    # 12 terms of up to 10, in two orders; gradients are at most 1 / T over the shortest row.
+    assert value == pytest.approx(other, rel=0, abs=120 * np.finfo(float).eps)
+    np.testing.assert_allclose(np.concatenate(pullback()), pull_other(), rtol=0, atol=120 * np.finfo(float).eps)
 
 
 @settings(max_examples=25, deadline=None)

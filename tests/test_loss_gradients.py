@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from numconv import loss
+from numconv._pointwise import pointwise
 from numconv.loss import _value, classification, contrastive, pairs, regression, variational
 
 EPS = float(np.finfo(np.float64).eps)
@@ -241,12 +242,15 @@ def unscaled(xp, z):
     return unit, lambda d: pull(d) * xp.sqrt(xp.sum(z * z, axis=1, keepdims=True))
 
 
-def one_sided(xp, logits, positives):
-    value, slope = FAULTLESS["_picked"](xp, logits, positives)
-    return value, lambda: xp.tril(slope())
+def one_sided(name):
+    def fault(xp, logits, chosen):
+        value, slope = FAULTLESS[name](xp, logits, chosen)
+        return value, lambda: xp.tril(slope())
+
+    return fault
 
 
-FAULTLESS = {"normalised": contrastive.normalised, "_picked": contrastive._picked}
+FAULTLESS = {name: getattr(contrastive, name) for name in ("normalised", "_picked", "_of_label")}
 
 
 @pytest.mark.parametrize(
@@ -255,13 +259,13 @@ FAULTLESS = {"normalised": contrastive.normalised, "_picked": contrastive._picke
         (_value.Reduction, "share", wrong(_value.Reduction.share), "mse-none"),
         (_value.Reduction, "share", wrong(_value.Reduction.share), "kl-batchmean"),
         (_value.Reduction, "share", lambda self, dy: dy, "bce-mean"),
-        (classification, "bernoulli_slope", wrong(classification.bernoulli_slope), "bce-sum"),
+        (classification, "bernoulli_slope", pointwise(wrong(classification.bernoulli_slope)), "bce-sum"),
         (pairs, "bernoulli_slope", wrong(pairs.bernoulli_slope), "pairs-none"),
         (pairs, "normalised", without_projection, "triplet-sum"),
         (contrastive, "normalised", without_projection, "info-nce"),
         (contrastive, "normalised", unscaled, "nt-xent"),
-        (contrastive, "_picked", one_sided, "supcon"),
-        (contrastive, "_picked", one_sided, "info-nce-symmetric"),
+        (contrastive, "_picked", one_sided("_picked"), "supcon"),
+        (contrastive, "_of_label", one_sided("_of_label"), "info-nce-symmetric"),
     ],
 )
 def test_a_planted_fault_is_caught(monkeypatch, module, attribute, fault, name):

@@ -1,17 +1,18 @@
 """Activation functions, each beside its vector-Jacobian product: the door of the room.
 
-All take real floating arrays of any shape. 16-bit floats are computed in float32 and rounded once.
+All take real floating arrays of any shape. 16-bit floats are computed in float32 and rounded once. Formulas stand in `generic`;
+on the CPU they become kernels as they are (`_pointwise`), but softmax, which looks along an axis, has its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isfinite
 from numbers import Real
 from typing import Any
 
 from .. import _array
 from .._array import Array
+from .._pointwise import Pointwise
 from .._pullback import Pullback
 from . import generic
 from .axiswise import log_softmax, log_softmax_vjp, softmax, softmax_vjp
@@ -360,23 +361,23 @@ def softplus_vjp(x: Array, *, beta: float = 1.0) -> tuple[Array, Pullback]:
     return _value_vjp(x, generic.softplus, generic.softplus_slope, _positive("beta", beta))
 
 
-def _value(x: Array, f: Callable[..., Array], *parameters: float) -> Array:
+def _value(x: Array, f: Pointwise, *parameters: float) -> Array:
     xp, x = _array.reals(x=x)
     return xp.astype(f(xp, widened(xp, x), *parameters), x.dtype, copy=False)
 
 
-def _value_vjp(x: Array, f: Callable[..., Array], slope: Callable[..., Array], *parameters: float) -> tuple[Array, Pullback]:
+def _value_vjp(x: Array, f: Pointwise, slope: Pointwise, *parameters: float) -> tuple[Array, Pullback]:
     xp, x = _array.reals(x=x)
     wide = widened(xp, x)
 
     def pull(dy: Array) -> Array:
-        return xp.astype(widened(xp, dy) * slope(xp, wide, *parameters), x.dtype, copy=False)
+        return xp.astype(slope.times(xp, widened(xp, dy), wide, *parameters), x.dtype, copy=False)
 
     y = xp.astype(f(xp, wide, *parameters), x.dtype, copy=False)
     return y, Pullback(y, x=pull)
 
 
-def _gelu(approximate: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
+def _gelu(approximate: str) -> tuple[Pointwise, Pointwise]:
     if approximate not in ("none", "tanh"):
         raise ValueError(f"approximate={approximate!r}; needed 'none' or 'tanh'")
     return (generic.gelu, generic.gelu_slope) if approximate == "none" else (generic.gelu_tanh, generic.gelu_tanh_slope)

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 from .. import _array
 from .._array import Array
 from .._pullback import Pullback
 from . import generic
 from .widened import widened
+
+
+class Softmaxes(Protocol):
+    """What a device provides, for float32 and float64 arrays that have entries along the axis."""
+
+    def softmax(self, xp: ModuleType, x: Array, axis: int) -> Array:
+        """exp(x) / sum of exp(x) along an axis, both scaled by exp(-max(x))."""
+
+    def softmax_pullback(self, xp: ModuleType, y: Array, dy: Array, axis: int) -> Array:
+        """Return dx = y * (dy - sum of y * dy)."""
+
+    def log_softmax(self, xp: ModuleType, x: Array, axis: int) -> Array:
+        """Return x - log of the sum of exp(x) along an axis, both less max(x)."""
+
+    def log_softmax_pullback(self, xp: ModuleType, y: Array, dy: Array, axis: int) -> Array:
+        """Return dx = dy - exp(y) * sum of dy."""
+
+
+def drawer(xp: Any, dtype: Any) -> Softmaxes:
+    """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
+    if _array.device(xp, dtype) == "cpu":
+        from . import cpu
+
+        return cpu
+    return generic
 
 
 def softmax(x: Array, *, axis: int = -1) -> Array:
@@ -45,7 +70,8 @@ def softmax(x: Array, *, axis: int = -1) -> Array:
     array([0.5, 0.5, 0. ])
     """
     xp, x, axis = _sliced(x, axis)
-    return xp.astype(generic.softmax(xp, widened(xp, x), axis), x.dtype, copy=False)
+    wide = widened(xp, x)
+    return xp.astype(drawer(xp, wide.dtype).softmax(xp, wide, axis), x.dtype, copy=False)
 
 
 def softmax_vjp(x: Array, *, axis: int = -1) -> tuple[Array, Pullback]:
@@ -59,7 +85,7 @@ def softmax_vjp(x: Array, *, axis: int = -1) -> tuple[Array, Pullback]:
     >>> pullback(np.array([1.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    return _along(x, axis, generic.softmax, generic.softmax_pullback)
+    return _along(x, axis, "softmax")
 
 
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
@@ -94,17 +120,21 @@ def log_softmax(x: Array, *, axis: int = -1) -> Array:
     array([     0., -10000.])
     """
     xp, x, axis = _sliced(x, axis)
-    return xp.astype(generic.log_softmax(xp, widened(xp, x), axis), x.dtype, copy=False)
+    wide = widened(xp, x)
+    return xp.astype(drawer(xp, wide.dtype).log_softmax(xp, wide, axis), x.dtype, copy=False)
 
 
 def log_softmax_vjp(x: Array, *, axis: int = -1) -> tuple[Array, Pullback]:
     """`log_softmax`, and the pullback of a cotangent dy to dx."""
-    return _along(x, axis, generic.log_softmax, generic.log_softmax_pullback)
+    return _along(x, axis, "log_softmax")
 
 
-def _along(x: Array, axis: int, f: Callable[..., Array], pull: Callable[..., Array]) -> tuple[Array, Pullback]:
+def _along(x: Array, axis: int, name: str) -> tuple[Array, Pullback]:
     xp, x, axis = _sliced(x, axis)
-    wide = f(xp, widened(xp, x), axis)
+    wide = widened(xp, x)
+    on = drawer(xp, wide.dtype)
+    f, pull = getattr(on, name), getattr(on, f"{name}_pullback")
+    wide = f(xp, wide, axis)
     y = xp.astype(wide, x.dtype, copy=False)
     return y, Pullback(y, x=lambda dy: xp.astype(pull(xp, wide, widened(xp, dy), axis), x.dtype, copy=False))
 

@@ -1,7 +1,8 @@
 """Losses, each beside its vector-Jacobian product: the door of the room.
 
-All are plain array API, on the caller's own device: a loss touches each number a few times, so a kernel would earn little. Half
-precision is computed in float32 and returned in half. Gradients are written by hand, and stay finite wherever the value does.
+Formulas are plain array API, on the caller's own device; on the CPU those of single places become fused kernels (`_pointwise`),
+and cross entropy has its own. Half precision is computed in float32 and returned in half. Gradients are written by hand, and stay
+finite wherever the value does.
 """
 
 from .classification import bce_with_logits_loss, bce_with_logits_loss_vjp, cross_entropy_loss, cross_entropy_loss_vjp

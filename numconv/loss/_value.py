@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from .._array import Array
+from .._pointwise import Pointwise
 from .._pullback import Pullback
 
 _WORDS = ("mean", "sum", "none", "batchmean")
@@ -20,7 +21,7 @@ class Reduction(NamedTuple):
     divisor: int
 
     @classmethod
-    def of(cls, word: Any, shape: tuple[int, ...]) -> Reduction:
+    def read(cls, word: Any, shape: tuple[int, ...]) -> Reduction:
         """Read a reduction argument for terms of `shape`, or refuse it."""
         if word not in _WORDS:
             raise ValueError(f"reduction={word!r}; needed one of {', '.join(map(repr, _WORDS))}")
@@ -33,14 +34,18 @@ class Reduction(NamedTuple):
 
     def __call__(self, xp: ModuleType, terms: Array) -> Array:
         """Reduce the terms."""
-        if self.word == "none":
-            return terms
-        total = xp.sum(terms)
-        return total if self.divisor == 1 else total / self.divisor
+        return terms if self.word == "none" else self._divided(xp.sum(terms))
+
+    def of(self, xp: ModuleType, formula: Pointwise, *arguments: Any) -> Array:
+        """Reduce what a formula says of each place, without keeping the terms if only their sum is wanted."""
+        return formula(xp, *arguments) if self.word == "none" else self._divided(formula.sum(xp, *arguments))
 
     def share(self, dy: Array) -> Array:
         """Return what of the cotangent each term gets: a scalar for all, or one number per term."""
-        return dy if self.divisor == 1 else dy / self.divisor
+        return self._divided(dy)
+
+    def _divided(self, total: Array) -> Array:
+        return total if self.divisor == 1 else total / self.divisor
 
 
 def answer(xp: ModuleType, dtype: Any, value: Array, **gradients: Callable[[Any], Array]) -> tuple[Array, Pullback]:

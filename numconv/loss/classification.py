@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from array_api_compat import device
-
 from .._array import Array, namespace
+from .._pointwise import pointwise
 from .._pullback import Pullback
 from ._arguments import labels_of, number, same_shape, widened
+from ._drawer import drawer
 from ._value import Reduction, answer
 
 
@@ -63,12 +63,12 @@ def bce_with_logits_loss_vjp(logits: Array, target: Array, *, reduction: str = "
     array([-0.5, -1. ])
     """
     xp, dtype, logits, target = widened(logits=logits, target=target)
-    over = Reduction.of(reduction, same_shape(logits=logits, target=target))
+    over = Reduction.read(reduction, same_shape(logits=logits, target=target))
     return answer(
         xp,
         dtype,
-        over(xp, bernoulli(xp, logits, target)),
-        logits=lambda dy: bernoulli_slope(xp, logits, target) * over.share(dy),
+        over.of(xp, bernoulli, logits, target),
+        logits=lambda dy: bernoulli_slope.times(xp, over.share(dy), logits, target),
         target=lambda dy: logits * -over.share(dy),
     )
 
@@ -141,32 +141,19 @@ def cross_entropy_loss_vjp(
     why = f" for logits of shape {tuple(logits.shape)}, with the classes on axis 1"
     labels = labels_of(xp, (batch, *rest), classes, why, labels=labels)
     smoothing = number("label_smoothing", label_smoothing, 0, 1)
-    over = Reduction.of(reduction, (batch, *rest))
+    over = Reduction.read(reduction, (batch, *rest))
 
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    e = xp.exp(shifted)
-    total = xp.sum(e, axis=1, keepdims=True)
-    column = xp.expand_dims(labels, axis=1)
-    wanted = xp.take_along_axis(shifted, column, axis=1)
-    if smoothing:  # else a class ruled out by a logit of -inf would count, as 0 * inf
-        wanted = (1 - smoothing) * wanted + smoothing * xp.mean(shifted, axis=1, keepdims=True)
-    terms = xp.squeeze(xp.log(total) - wanted, axis=1)
-
-    def d_logits(dy: Array) -> Array:
-        each = xp.arange(classes, dtype=labels.dtype, device=device(labels))
-        hot = xp.astype(column == xp.reshape(each, (1, classes, *(1 for _ in rest))), e.dtype)
-        q = (1 - smoothing) * hot + smoothing / classes if smoothing else hot
-        share = over.share(dy)
-        return (e / total - q) * (xp.expand_dims(share, axis=1) if share.ndim else share)
-
-    return answer(xp, dtype, over(xp, terms), logits=d_logits)
+    terms, pull = drawer(xp, logits.dtype).cross_entropy(xp, logits, labels, smoothing)
+    return answer(xp, dtype, over(xp, terms), logits=lambda dy: pull(over.share(dy)))
 
 
+@pointwise
 def bernoulli(xp: ModuleType, logits: Array, target: Array) -> Array:
     """Return -t log s(x) - (1 - t) log(1 - s(x)) for each logit x and target t."""
     return xp.clip(logits, 0.0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
 
 
+@pointwise
 def bernoulli_slope(xp: ModuleType, logits: Array, target: Array) -> Array:
     """Return s(x) - t. Where x >= 0, s(x) is taken as 1 - s(-x): what is left of it beside a target of 1 is not rounded away."""
     e = xp.exp(-xp.abs(logits))

@@ -11,7 +11,9 @@ from array_api_compat import device
 
 from .._array import Array, namespace
 from .._pullback import Pullback
+from ..activation import log_softmax_vjp
 from ._arguments import embeddings, labels_of, number, widened
+from ._drawer import drawer
 from ._sphere import normalised
 from ._value import answer
 
@@ -80,10 +82,9 @@ def info_nce_loss_vjp(za: Array, zb: Array, temperature: float = 0.07, *, symmet
     (a, pull_a), (b, pull_b) = normalised(xp, za), normalised(xp, zb)
     logits = xp.matmul(a / temperature, xp.matrix_transpose(b))
     rows = xp.arange(n, device=device(a))
-    diagonal = _equal(xp, rows, rows)
-    value, slope = _picked(xp, logits, diagonal)
+    value, slope = _of_label(xp, logits, rows)
     if symmetric:
-        value_b, slope_b = _picked(xp, xp.matrix_transpose(logits), diagonal)
+        value_b, slope_b = _of_label(xp, xp.matrix_transpose(logits), rows)
         value = 0.5 * (value + value_b)
 
     @cache
@@ -163,7 +164,8 @@ def nt_xent_loss_vjp(za: Array, zb: Array, temperature: float = 0.5) -> tuple[Ar
     n, _ = embeddings(2, za=za, zb=zb)
     temperature = number("temperature", temperature, 0, open_at_least=True)
     image = xp.arange(n, device=device(za))
-    value, d_z, _ = _among_all(xp, xp.concat([za, zb]), xp.concat([image, image]), temperature)
+    other_view = xp.concat([image + n, image])
+    value, d_z = _among_all(xp, xp.concat([za, zb]), temperature, lambda logits: _of_label(xp, logits, other_view))
     return answer(xp, dtype, value, za=lambda dy: dy * d_z()[:n, :], zb=lambda dy: dy * d_z()[n:, :])
 
 
@@ -242,7 +244,9 @@ def _supcon(z: Array, labels: Array, temperature: float) -> tuple[Array, Pullbac
     n, _ = embeddings(2, z=z)
     labels = labels_of(xp, (n,), why=", one for each row of z", labels=labels)
     temperature = number("temperature", temperature, 0, open_at_least=True)
-    value, d_z, positives = _among_all(xp, z, labels, temperature)
+    rows = xp.arange(n, device=device(z))
+    positives = _equal(xp, labels, labels) ^ _equal(xp, rows, rows)
+    value, d_z = _among_all(xp, z, temperature, lambda logits: _picked(xp, logits, positives))
     if not bool(xp.any(positives)):
         warnings.warn(
             f"supcon_loss: none of the {n} rows has a positive, as no label occurs twice; the loss and its gradient are 0",
@@ -251,23 +255,29 @@ def _supcon(z: Array, labels: Array, temperature: float) -> tuple[Array, Pullbac
     return answer(xp, dtype, value, z=lambda dy: dy * d_z())
 
 
-def _among_all(xp: ModuleType, z: Array, labels: Array, temperature: float) -> tuple[Array, Callable[[], Array], Array]:
-    """Each row against all others, those of its own label being positives: value, gradient in z, and who is whose positive."""
+def _among_all(
+    xp: ModuleType, z: Array, temperature: float, loss: Callable[[Array], tuple[Array, Callable[[], Array]]]
+) -> tuple[Array, Callable[[], Array]]:
+    """Each row against all others: the value of a loss of their logits, and the gradient in z."""
     unit, pull = normalised(xp, z)
     rows = xp.arange(z.shape[0], device=device(z))
-    itself = _equal(xp, rows, rows)
-    positives = _equal(xp, labels, labels) ^ itself
     logits = xp.matmul(unit / temperature, xp.matrix_transpose(unit))
     # No row may choose itself: logits are from -1/T to 1/T, and e^-1000 is 0. (Minus infinity times 0 would be a NaN.)
     nowhere = xp.full((), -2.0 / temperature - 1000.0, dtype=z.dtype, device=device(z))
-    value, slope = _picked(xp, xp.where(itself, nowhere, logits), positives)
+    value, slope = loss(xp.where(_equal(xp, rows, rows), nowhere, logits))
 
     @cache
     def d_z() -> Array:
         d_logits = slope()  # z is on both sides of the inner product
         return pull(xp.matmul(d_logits + xp.matrix_transpose(d_logits), unit) / temperature)
 
-    return value, d_z, positives
+    return value, d_z
+
+
+def _of_label(xp: ModuleType, logits: Array, labels: Array) -> tuple[Array, Callable[[], Array]]:
+    """Mean cross entropy of each row's softmax to its label, and the gradient in the logits."""
+    terms, pull = drawer(xp, logits.dtype).cross_entropy(xp, logits, labels, 0.0)
+    return xp.mean(terms), lambda: pull(xp.full((), 1.0 / logits.shape[0], dtype=logits.dtype, device=device(logits)))
 
 
 def _picked(xp: ModuleType, logits: Array, positives: Array) -> tuple[Array, Callable[[], Array]]:
@@ -275,17 +285,12 @@ def _picked(xp: ModuleType, logits: Array, positives: Array) -> tuple[Array, Cal
 
     Rows without positives are left out of the mean.
     """
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    e = xp.exp(shifted)
-    total = xp.sum(e, axis=1, keepdims=True)
-    hot = xp.astype(positives, e.dtype)
+    hot = xp.astype(positives, logits.dtype)
     count = xp.sum(hot, axis=1, keepdims=True)
-    counts = xp.astype(count > 0, e.dtype)  # 1 for rows that count
-    share = counts / xp.clip(xp.sum(counts), 1.0)
-    count = xp.clip(count, 1.0)
-    wanted = xp.expand_dims(xp.vecdot(hot, shifted), axis=1) / count
-    value = xp.sum(share * (xp.log(total) - wanted))
-    return value, lambda: e * (share / total) - hot * (share / count)
+    rows = xp.sum(xp.astype(count > 0, logits.dtype))
+    weights = hot / xp.clip(count * rows, 1.0)
+    log_p, pull = log_softmax_vjp(logits)
+    return -xp.sum(weights * log_p), lambda: pull(-weights)
 
 
 def _equal(xp: ModuleType, a: Array, b: Array) -> Array:

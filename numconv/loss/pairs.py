@@ -91,7 +91,7 @@ def contrastive_loss_vjp(
     same = labels_of(xp, (n,), 2, ", 1 for each positive and 0 for each negative pair", same=same)
     temperature = number("temperature", temperature, 0, open_at_least=True)
     threshold = number("threshold", threshold, -float("inf"))
-    over = Reduction.of(reduction, (n,))
+    over = Reduction.read(reduction, (n,))
 
     (a, pull_a), (b, pull_b) = normalised(xp, za), normalised(xp, zb)
     same = xp.astype(same, a.dtype)
@@ -101,7 +101,7 @@ def contrastive_loss_vjp(
     def each(dy: Array) -> Array:
         return xp.expand_dims(slope() * over.share(dy), axis=1)
 
-    value = over(xp, bernoulli(xp, logits, same))
+    value = over.of(xp, bernoulli, logits, same)
     return answer(xp, dtype, value, za=lambda dy: pull_a(each(dy) * b), zb=lambda dy: pull_b(each(dy) * a))
 
 
@@ -168,7 +168,7 @@ def triplet_loss_vjp(
     xp, dtype, anchor, positive, negative = widened(anchor=anchor, positive=positive, negative=negative)
     n, _ = embeddings(0, anchor=anchor, positive=positive, negative=negative)
     margin = number("margin", margin, 0)
-    over = Reduction.of(reduction, (n,))
+    over = Reduction.read(reduction, (n,))
 
     (a, pull_a), (p, pull_p), (q, pull_q) = (normalised(xp, z) for z in (anchor, positive, negative))
     apart = q - p

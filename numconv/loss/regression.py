@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from types import ModuleType
 
 from .._array import Array
+from .._pointwise import Pointwise, pointwise
 from .._pullback import Pullback
 from ._arguments import number, same_shape, widened
 from ._value import Reduction, answer
@@ -68,7 +67,7 @@ def mse_loss_vjp(prediction: Array, target: Array, *, reduction: str = "mean") -
     >>> float(loss), pullback(wrt="prediction")
     (5.0, array([1., 3.]))
     """
-    return _of_difference(prediction, target, reduction, lambda xp, d: d * d, lambda xp, d: 2.0 * d)
+    return _of_difference(prediction, target, reduction, _squared, _doubled)
 
 
 def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> Array:
@@ -118,7 +117,7 @@ def l1_loss_vjp(prediction: Array, target: Array, *, reduction: str = "mean") ->
     >>> pullback(wrt="prediction")
     array([ 0.,  1., -1.])
     """
-    return _of_difference(prediction, target, reduction, lambda xp, d: xp.abs(d), lambda xp, d: xp.sign(d))
+    return _of_difference(prediction, target, reduction, _absolute, _sign)
 
 
 def huber_loss(prediction: Array, target: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
@@ -176,34 +175,54 @@ def huber_loss_vjp(prediction: Array, target: Array, *, delta: float = 1.0, redu
     array([0.5, 1. ])
     """
     delta = number("delta", delta, 0, open_at_least=True)
+    return _of_difference(prediction, target, reduction, _huber, _clipped, delta)
 
-    def clipped(xp: ModuleType, d: Array) -> Array:
-        return xp.clip(d, -delta, delta)
 
-    def terms(xp: ModuleType, d: Array) -> Array:
-        # Both branches at once, and the square of a large difference, which could overflow, is never taken.
-        c = clipped(xp, d)
-        return c * (d - 0.5 * c)
+@pointwise
+def _squared(xp: ModuleType, prediction: Array, target: Array) -> Array:
+    d = prediction - target
+    return d * d
 
-    return _of_difference(prediction, target, reduction, terms, clipped)
+
+@pointwise
+def _doubled(xp: ModuleType, prediction: Array, target: Array) -> Array:
+    return 2.0 * (prediction - target)
+
+
+@pointwise
+def _absolute(xp: ModuleType, prediction: Array, target: Array) -> Array:
+    return xp.abs(prediction - target)
+
+
+@pointwise
+def _sign(xp: ModuleType, prediction: Array, target: Array) -> Array:
+    return xp.sign(prediction - target)
+
+
+@pointwise
+def _huber(xp: ModuleType, prediction: Array, target: Array, delta: float) -> Array:
+    # Both branches at once, and the square of a large difference, which could overflow, is never taken.
+    d = prediction - target
+    c = xp.clip(d, -delta, delta)
+    return c * (d - 0.5 * c)
+
+
+@pointwise
+def _clipped(xp: ModuleType, prediction: Array, target: Array, delta: float) -> Array:
+    return xp.clip(prediction - target, -delta, delta)
 
 
 def _of_difference(
-    prediction: Array,
-    target: Array,
-    reduction: str,
-    terms: Callable[[ModuleType, Array], Array],
-    slope: Callable[[ModuleType, Array], Array],
+    prediction: Array, target: Array, reduction: str, terms: Pointwise, slope: Pointwise, *parameter: float
 ) -> tuple[Array, Pullback]:
     """Reduce terms of the difference; `slope` is their derivative in it."""
     xp, dtype, prediction, target = widened(prediction=prediction, target=target)
-    over = Reduction.of(reduction, same_shape(prediction=prediction, target=target))
-    d = prediction - target
-    slopes = cache(lambda: slope(xp, d))
+    over = Reduction.read(reduction, same_shape(prediction=prediction, target=target))
+    arguments = (prediction, target, *parameter)
     return answer(
         xp,
         dtype,
-        over(xp, terms(xp, d)),
-        prediction=lambda dy: slopes() * over.share(dy),
-        target=lambda dy: slopes() * -over.share(dy),
+        over.of(xp, terms, *arguments),
+        prediction=lambda dy: slope.times(xp, over.share(dy), *arguments),
+        target=lambda dy: slope.times(xp, -over.share(dy), *arguments),
     )

@@ -7,6 +7,7 @@ from functools import cache
 from types import ModuleType
 
 from .._array import Array
+from .._pointwise import pointwise
 from .._pullback import Pullback
 from ._arguments import same_shape, widened
 from ._value import Reduction, answer
@@ -76,7 +77,7 @@ def gaussian_nll_loss_vjp(mean: Array, target: Array, logvar: Array, *, reductio
     lead = len(shape) - logvar.ndim
     if lead < 0 or any(n not in (1, to) for n, to in zip(logvar.shape, shape[lead:], strict=True)):
         raise ValueError(f"logvar has shape {tuple(logvar.shape)}; needed one that broadcasts to that of mean, {shape}")
-    over = Reduction.of(reduction, shape)
+    over = Reduction.read(reduction, shape)
 
     root = _root_of_exp(xp, -logvar)  # squared it is 1 / sigma
     z = (target - mean) * root * root
@@ -154,15 +155,25 @@ def gaussian_kl_loss_vjp(mean: Array, logvar: Array, *, reduction: str = "batchm
     (array([[3., 3.]]), array([[0., 0.]]))
     """
     xp, dtype, mean, logvar = widened(mean=mean, logvar=logvar)
-    over = Reduction.of(reduction, same_shape(mean=mean, logvar=logvar))
-    excess = xp.expm1(logvar)  # the variance above 1, without cancellation near the prior
+    over = Reduction.read(reduction, same_shape(mean=mean, logvar=logvar))
     return answer(
         xp,
         dtype,
-        over(xp, 0.5 * (mean * mean + (excess - logvar))),
+        over.of(xp, _divergence, mean, logvar),
         mean=lambda dy: mean * over.share(dy),
-        logvar=lambda dy: excess * (0.5 * over.share(dy)),
+        logvar=lambda dy: _excess.times(xp, 0.5 * over.share(dy), logvar),
     )
+
+
+@pointwise
+def _divergence(xp: ModuleType, mean: Array, logvar: Array) -> Array:
+    return 0.5 * (mean * mean + (_excess(xp, logvar) - logvar))
+
+
+@pointwise
+def _excess(xp: ModuleType, logvar: Array) -> Array:
+    """Return the variance above 1, without cancellation near the prior."""
+    return xp.expm1(logvar)
 
 
 def reparameterize(mean: Array, logvar: Array, noise: Array) -> Array:

@@ -1,0 +1,70 @@
+"""Formulas that look at one place of their arrays at a time: plain array API anywhere, one fused kernel on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import update_wrapper
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import _array
+from ._array import Array
+
+
+class Pointwise:
+    """A formula `f(xp, *arrays, *parameters)` of up to three arrays of one shape and at most one float.
+
+    Called, it is that formula. NumPy arrays of float32 and float64 take a kernel made of it, in which no array but the result
+    is written; all else evaluates it in array API, where `formula` is found by itself.
+    """
+
+    def __init__(self, formula: Callable[..., Array]) -> None:
+        update_wrapper(self, formula)
+        self.formula = formula
+
+    def __call__(self, xp: ModuleType, *arguments: Any) -> Array:
+        """Return the value of the formula at each place."""
+        if (native := _native(xp, arguments)) is None:
+            return self.formula(xp, *arguments)
+        from . import _traced
+
+        return _traced.scaled(self.formula, 1.0, *native)
+
+    def times(self, xp: ModuleType, scale: Array, *arguments: Any) -> Array:
+        """Return scale * formula, where the scale is a scalar array or has the arrays' shape."""
+        if (native := _native(xp, arguments)) is None:
+            return scale * self.formula(xp, *arguments)
+        from . import _traced
+
+        each = scale.shape == arguments[0].shape != ()
+        return _traced.scaled(self.formula, _plain(scale) if each else float(scale), *native)
+
+    def sum(self, xp: ModuleType, *arguments: Any) -> Array:
+        """Return the sum of the formula over all places."""
+        if (native := _native(xp, arguments)) is None:
+            return xp.sum(self.formula(xp, *arguments))
+        from . import _traced
+
+        return _traced.summed(self.formula, *native)
+
+
+def pointwise(formula: Callable[..., Array]) -> Pointwise:
+    """Make a formula `Pointwise`."""
+    return Pointwise(formula)
+
+
+def _native(xp: ModuleType, arguments: tuple[Any, ...]) -> tuple[list[Array], float | None] | None:
+    """Return the arrays as they lie in order in memory, and the parameter, if a kernel can take them."""
+    first, last = arguments[0], arguments[-1]
+    if _array.device(xp, first.dtype) != "cpu":
+        return None
+    parameter, arrays = (last, arguments[:-1]) if isinstance(last, float) else (None, arguments)
+    if any(type(a) is not np.ndarray or a.shape != first.shape for a in arrays):
+        return None
+    return [_plain(a) for a in arrays], parameter
+
+
+def _plain(a: Array) -> Array:
+    return a if a.flags.carray else np.require(a, None, ["C", "A"])

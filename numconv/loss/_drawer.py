@@ -1,0 +1,29 @@
+"""Which kernels a loss runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Protocol
+
+from .. import _array
+from .._array import Array
+from . import generic
+
+
+class CrossEntropies(Protocol):
+    """What a device provides, for float32 and float64 logits with at least one class."""
+
+    def cross_entropy(
+        self, xp: ModuleType, logits: Array, labels: Array, smoothing: float
+    ) -> tuple[Array, Callable[[Array], Array]]:
+        """Return log sum exp(x) - sum of q x over axis 1, q being 1 - s at the label plus s / classes; and the pullback to x."""
+
+
+def drawer(xp: Any, dtype: Any) -> CrossEntropies:
+    """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
+    if _array.device(xp, dtype) == "cpu":
+        from . import cpu
+
+        return cpu
+    return generic
