@@ -194,7 +194,7 @@ def _stamp() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         text = path.read_bytes()
-        if any(word in text for word in (b"njit", b"@kernel", b"@intrinsic")):
+        if any(word in text for word in (b"njit", b"@kernel", b"@intrinsic", b"llvmlite")):
             digest.update(text)
     return digest.hexdigest()
 

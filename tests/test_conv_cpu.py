@@ -87,6 +87,37 @@ def test_every_shape_of_tile_is_used_and_right():
     assert dots == set(range(len(DOT_TILES)))
 
 
+SMALL_MAPS = [  # x, w, stride, padding, dilation, groups: maps whose rows leave vectors of pixels half empty
+    ((9, 16, 14, 14), (40, 16, 4, 4), 2, 1, 1, 1),
+    ((3, 6, 7, 7), (17, 6, 3, 3), 1, "same", 1, 1),
+    ((2, 40, 9, 5), (64, 20, 2, 3), 1, "full", 2, 2),
+    ((4, 24, 3, 6, 6), (24, 24, 2, 2, 2), 1, "valid", 1, 1),
+    ((5, 3, 9), (48, 3, 3), 1, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("case", SMALL_MAPS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tiny", [False, True])
+def test_pixels_on_the_rows_of_the_tile(monkeypatch, request, case, dtype, tiny):
+    if tiny:
+        request.getfixturevalue("small_blocks")
+    monkeypatch.setattr(plan, "TURNING", -1e9)  # in this form wherever it is possible
+    clear_plans()
+    g = geometry.conv(*case)
+    walks = plan.walks_y(g, np.dtype(dtype).itemsize, 2)
+    assert all(w.pixels is not None for w in walks if w.block[2] == w.axes[2].outputs)
+    if not tiny:
+        assert walks[0].pixels is not None
+    assert worst_excess(g, dtype, 3) <= 1
+    by_pixel = direct.contract_y(*normals(0, g.x_shape, g.w_shape, dtype=dtype), g)
+    monkeypatch.setattr(plan, "TURNING", 1e9)
+    clear_plans()
+    assert plan.walks_y(g, np.dtype(dtype).itemsize, 2)[0].pixels is None
+    np.testing.assert_array_equal(direct.contract_y(*normals(0, g.x_shape, g.w_shape, dtype=dtype), g), by_pixel)
+    clear_plans()
+
+
 @given(case=conv_cases())
 def test_offsets_stay_inside_the_strip(case):
     """Tiles read vectors past their start at every offset: the furthest must lie in the memory taken for the strip."""
@@ -96,7 +127,7 @@ def test_offsets_stay_inside_the_strip(case):
             furthest = int(p.starts[-1]) + int(p.offset.max()) + TILES[p.shape][1] * plan.lanes(4)
             assert furthest <= walk.strip_size
             assert p.offset.min() >= 0
-            assert int(p.starts[-1]) + TILES[p.shape][1] * plan.lanes(4) <= walk.row_pitch
+            assert walk.pixels is not None or int(p.starts[-1]) + TILES[p.shape][1] * plan.lanes(4) <= walk.row_pitch
 
 
 @given(case=conv_cases())
@@ -185,6 +216,17 @@ def test_nan_goes_no_further_than_its_windows():
         reached = np.isnan(cpu.contract_y(x, w, g))[0, 0]
         assert reached.sum() == taps * taps
         assert reached[20 - taps // 2 : 21 + taps // 2, 40 - taps // 2 : 41 + taps // 2].all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tall_windows_on_wide_images(dtype):
+    g = geometry.conv((1, 1, 70, 900), (1, 1, 33, 5), 1, "same", 1, 1)
+    (walk,) = plan.walks_y(g, 4, 2)
+    assert walk.block[1] > 1
+    assert walk.block[2] < 900
+    x, w = normals(0, g.x_shape, g.w_shape, dtype=dtype)
+    reference, magnitude = (generic.contract_y(f(x.astype(float)), f(w.astype(float)), g) for f in (np.positive, abs))
+    assert np.all(abs(direct.contract_y(x, w, g) - reference) <= rounding_bound(dtype, w.size, magnitude))
 
 
 def test_many_taps_are_planned_in_time_and_memory():

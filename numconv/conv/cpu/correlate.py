@@ -13,6 +13,7 @@ import numpy as np
 from ..._jit import Job, kernel, njit_inner
 from ..._simd import TILES, add_to_part, add_vector, at, int32_pointer, int64_pointer, number, outer_tile, pointer
 from .strip import STRIP, fill_strip
+from .winograd_basis import transpose
 
 (R0, V0), (R1, V1), (R2, V2), (R3, V3) = TILES  # names of single numbers are constants to Numba, as the tile needs them
 
@@ -23,9 +24,10 @@ PASS = np.dtype(
 )
 
 JOB = Job(
-    "src w packed bias dst scratch passes tap_offset tap_index tile_start",
-    strip=STRIP, pass_count=1, batch=1, groups=1, c_src=1, c_dst=1, taps=1, dst_stride=1, src_stride=1, packed_size=1,
-    channels=1, panel=1, panels=1, images=1, rows=1, columns=1, reach=1, blocks=4, outputs=3,
+    "src w packed bias dst scratch passes tap_offset tap_index tile_start pixel_offset weight_step",
+    strip=STRIP, pixels=1, pass_count=1, batch=1, groups=1, c_src=1, c_dst=1, taps=1, taps_of_phase=1,
+    dst_stride=1, src_stride=1, packed_size=1, channels=1, panel=1, panels=1, images=1, rows=1, columns=1,
+    reach=1, blocks=4, outputs=3,
     row_pitch=1, strip_bytes=1, scratch_bytes=1, dst_size=3, dst_start=3, dst_step=3,
 )  # fmt: skip
 
@@ -96,6 +98,9 @@ def block_of(job: Any, like: Any, worker: int, h: int, image: int, begin: Any, f
     for c in range(0, c_src, channels):
         count = min(channels, c_src - c)
         fill_strip(s, at(src, c * s.size[0] * s.size[1] * s.size[2]), count, images, begin, rows + job.reach, width, strip)
+        if job.pixels:
+            sum_pixels(job, like, h, first, panel, c, count, images * rows * columns, strip, total)
+            continue
         for p in range(job.pass_count):
             shape, tile_rows, shifted, taps = passes[p * 9], passes[p * 9 + 1], passes[p * 9 + 2], passes[p * 9 + 3]
             offset, start = at(offsets, passes[p * 9 + 4]), at(starts, passes[p * 9 + 6])
@@ -111,7 +116,64 @@ def block_of(job: Any, like: Any, worker: int, h: int, image: int, begin: Any, f
                         shape, at(weights, m * c_src * taps * tile_rows), at(strip, tile), offset,
                         at(total, m * step * row_pitch + tile), width if shifted else row_pitch, count * taps, c + p > 0,
                     )  # fmt: skip
-    store(job, like, total, h * c_dst + first, panel, image, images, begin, rows, columns)
+    if job.pixels:
+        store_pixels(job, like, total, h * c_dst + first, panel, image, images, begin, rows)
+    else:
+        store(job, like, total, h * c_dst + first, panel, image, images, begin, rows, columns)
+
+
+@njit_inner
+def sum_pixels(
+    job: Any, like: Any, h: int, first: int, panel: int, c: int, count: int, pixels: int, strip: Any, total: Any
+) -> None:
+    """total[pixel, o] = or += the sums of some input channels: pixels of the block, wherever they lie, are the rows."""
+    width, taps, c_src, pitch = V0 * job.strip.lanes, job.taps_of_phase, job.c_src, job.row_pitch
+    offset, step, place = int32_pointer(job.tap_offset), int32_pointer(job.weight_step), int32_pointer(job.pixel_offset)
+    weights = at(pointer(job.packed, like), h * job.packed_size + (first // width * c_src + c) * taps * width)
+    for p in range(0, pixels, R0):
+        for m in range((panel + width - 1) // width):
+            outer_tile(
+                strip, offset, at(place, p), at(weights, m * c_src * taps * width), step, at(total, p * pitch + m * width), pitch,
+                count * taps, c > 0, R0, V0,
+            )  # fmt: skip
+
+
+@njit_inner
+def store_pixels(
+    job: Any, like: Any, total: Any, channel: int, panel: int, image: int, images: int, begin: Any, rows: int
+) -> None:
+    """Write a block of sums that lie pixel by pixel, plus bias: squares of neighbouring pixels and channels are turned."""
+    dst, bias, lanes, pitch, columns = (
+        pointer(job.dst, like),
+        pointer(job.bias, like),
+        job.strip.lanes,
+        job.row_pitch,
+        job.columns,
+    )
+    size0, size1, size2, step = job.dst_size[0], job.dst_size[1], job.dst_size[2], job.dst_step[2]
+    volume, whole = size0 * size1 * size2, step == 1 and job.dst_step[1] == 1 and columns == size2
+    runs, length = (1, rows * columns) if whole else (rows, columns)
+    if job.bias:
+        for p in range(images * rows * columns):
+            for o in range(panel):
+                total[p * pitch + o] += bias[channel + o]
+    for i in range(images):
+        plane = ((image + i) * job.groups * job.c_dst + channel) * volume
+        for r in range(runs):
+            q0 = job.dst_start[0] + job.dst_step[0] * begin[0]
+            q1 = job.dst_start[1] + job.dst_step[1] * (begin[1] + r)
+            to = at(dst, plane + (q0 * size1 + q1) * size2 + job.dst_start[2])
+            take = at(total, (i * rows * columns + r * length) * pitch)
+            for o in range(0, panel, lanes):
+                if step == 1 and length >= lanes and o + lanes <= panel:
+                    for p in range(0, length - lanes + 1, lanes):
+                        transpose(at(take, p * pitch + o), pitch, at(to, o * volume + p), volume)
+                    p = length - lanes  # the last square overlaps its neighbour
+                    transpose(at(take, p * pitch + o), pitch, at(to, o * volume + p), volume)
+                else:
+                    for k in range(o, min(o + lanes, panel)):
+                        for p in range(length):
+                            to[k * volume + step * p] = take[p * pitch + k]
 
 
 @njit_inner

@@ -48,6 +48,8 @@ class Phase:
             np.concatenate([p.offset.ravel() for p in walk.passes] or [empty]).astype(np.int32),
             np.concatenate([p.weight.ravel() for p in walk.passes] or [empty]),
             np.concatenate([p.starts for p in walk.passes] or [empty]),
+            empty if walk.pixels is None else walk.pixels,
+            np.arange(walk.channels * taps, dtype=np.int32) * plan.wide(walk.strip.itemsize),
         )
         images, rows, columns = walk.block
         self.strip_bytes = walk.strip_size * walk.strip.itemsize
@@ -58,11 +60,12 @@ class Phase:
         self.operations = plan.operations(g)
         # w is (groups, c_out, c_in, taps): outputs run over c_out, or over c_in in the adjoint.
         dst_stride, src_stride = (taps, c_dst * taps) if adjoint else (c_src * taps, taps)
-        names = ("passes", "tap_offset", "tap_index", "tile_start")
+        names = ("passes", "tap_offset", "tap_index", "tile_start", "pixel_offset", "weight_step")
         self.job = correlate.JOB.fill(
             **{name: t.ctypes.data for name, t in zip(names, self.tables, strict=True)},
-            strip=walk.strip.record, pass_count=len(walk.passes), batch=g.batch, groups=g.groups, c_src=c_src, c_dst=c_dst,
-            taps=taps, dst_stride=dst_stride, src_stride=src_stride, packed_size=packed_size, channels=walk.channels,
+            strip=walk.strip.record, pixels=walk.pixels is not None, pass_count=len(walk.passes), batch=g.batch, groups=g.groups,
+            c_src=c_src, c_dst=c_dst, taps=taps, taps_of_phase=walk.passes[0].offset.shape[1] if walk.passes else 0,
+            dst_stride=dst_stride, src_stride=src_stride, packed_size=packed_size, channels=walk.channels,
             panel=walk.panel, panels=panels, images=images, rows=rows, columns=columns, reach=walk.axes[1].reach, blocks=blocks,
             outputs=[a.outputs for a in walk.axes], row_pitch=walk.row_pitch, strip_bytes=self.strip_bytes,
             scratch_bytes=self.scratch_bytes, dst_size=dst_size, dst_start=[a.dst_start for a in walk.axes],
@@ -74,9 +77,10 @@ class Phase:
         offset = index = start = weights = 0
         for p in self.walk.passes:
             taps = p.offset.shape[1]
-            table.append((p.shape, p.rows, p.shifted, taps, offset, index, start, p.starts.size, weights))
+            rows = p.weight.shape[1]
+            table.append((p.shape, rows, p.shifted, taps, offset, index, start, p.starts.size, weights))
             offset, index, start = offset + p.offset.size, index + p.weight.size, start + p.starts.size
-            weights += (c_dst if p.shifted else -(-c_dst // p.rows)) * c_src * taps * p.rows
+            weights += (c_dst if p.shifted else -(-c_dst // rows)) * c_src * taps * rows
         return np.array(table, correlate.PASS), weights
 
 
@@ -95,8 +99,9 @@ def workspace(g: ConvGeometry, itemsize: int, threads: int, adjoint: bool) -> in
 
 def tile(g: ConvGeometry, itemsize: int, threads: int, adjoint: bool) -> str:
     """Name the shapes of tiles in use."""
-    passes = {(p.shape, p.shifted) for phase in phases(g, itemsize, threads, adjoint) for p in phase.walk.passes}
-    return ", ".join("{}x{}".format(*TILES[shape]) + " rows" * shifted for shape, shifted in sorted(passes))
+    walks = [phase.walk for phase in phases(g, itemsize, threads, adjoint)]
+    kinds = {(TILES[0 if w.pixels is not None else p.shape], p.shifted, w.pixels is not None) for w in walks for p in w.passes}
+    return ", ".join("{}x{}".format(*tile) + " rows" * shifted + " pixels" * turned for tile, shifted, turned in sorted(kinds))
 
 
 def _run(phases: tuple[Phase, ...], src: Array, w: Array, b: Array | None, dst: Array) -> None:

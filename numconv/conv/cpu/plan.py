@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
-from math import prod
+from math import lcm, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,9 @@ BLOCK_BYTES = (
     256 << 10
 )  # a strip and the sums of its block stay in a core's own cache: 512 KiB on Zen 3, 1 to 2 MiB on newer cores
 NEAR_BYTES = 24 << 10  # what one tile reads again for the next output channels stays in the first-level cache, of 32 KiB or more
+
+
+TURNING = 0.5  # machine cycles to bring a sum from pixel order into that of storage
 
 
 class Pass(NamedTuple):
@@ -47,6 +50,7 @@ class Walk(NamedTuple):
     channels: int  # of the source, summed at a time
     panel: int  # output channels of a block
     passes: tuple[Pass, ...]
+    pixels: Table | None  # int32: where in the strip the outputs of a block lie, where pixels are the rows of tiles
 
     @property
     def blocks(self) -> tuple[int, int, int]:
@@ -55,7 +59,9 @@ class Walk(NamedTuple):
 
     @property
     def row_pitch(self) -> int:
-        """Numbers from one output channel's sums to the next one's: as far as any tile writes."""
+        """Numbers from one output channel's sums to the next one's, as far as tiles write; or from one pixel's to the next."""
+        if self.pixels is not None:
+            return even_up(self.panel, wide(self.strip.itemsize))
         pitch = self.strip.width
         ends = [
             int(p.starts[-1]) + (p.rows - 1) * pitch * p.shifted + TILES[p.shape][1] * lanes(self.strip.itemsize)
@@ -73,8 +79,20 @@ class Walk(NamedTuple):
     @property
     def sums(self) -> int:
         """Numbers in the sums of a block."""
+        if self.pixels is not None:
+            return self.pixels.size * self.row_pitch
         most_rows = max((p.rows for p in self.passes if not p.shifted), default=1)
         return -(-self.panel // most_rows) * most_rows * self.row_pitch
+
+
+def wide(itemsize: int) -> int:
+    """Numbers in the vectors of the tallest tile."""
+    return TILES[0][1] * lanes(itemsize)
+
+
+def even_up(n: int, unit: int) -> int:
+    """Return n rounded up to whole units."""
+    return -(-n // unit) * unit
 
 
 def lanes(itemsize: int) -> int:
@@ -106,19 +124,33 @@ def _walk(
     shapes = () if shift is None else (shift, len(TILES) - 1)
     covered = max((_covered(columns, TILES[k][1], itemsize) for k in shapes), default=0)
     s = strip(axes, (images, rows, columns), itemsize, size, groups * c_src, covered)
-    channels = _channels(s, c_src, max(len(index), 1), itemsize)
+    channels, whole = _channels(s, c_src, max(len(index), 1), itemsize), (images, rows, columns)
+    pixels = None
     if shift is None:
-        passes: Iterable[Pass] = [_plain(s, (images, rows, columns), channels, panel, index)]
+        plain, cycles = _plain(s, whole, channels, panel, index)
+        passes: Iterable[Pass] = [plain]
+        count, turned = images * rows * columns, even_up(panel, wide(itemsize)) // wide(itemsize)
+        by_pixel = -(-count // TILES[0][0]) * turned * _tile_cycles(0, plain.offset.size) + TURNING * count * panel
+        if columns == axes[2].outputs and len(index) and by_pixel < 0.95 * cycles:
+            pixels = _pixels(s, whole)
+            passes = [plain._replace(weight=np.repeat(index[:, None], wide(itemsize), axis=1))]
     else:
-        passes = _shifted(s, (images, rows, columns), channels, shift, index)
-    return Walk(axes, s, (images, rows, columns), channels, panel, tuple(p for p in passes if p.weight.size))
+        passes = _shifted(s, whole, channels, shift, index)
+    return Walk(axes, s, whole, channels, panel, tuple(p for p in passes if p.weight.size), pixels)
+
+
+def _pixels(s: Strip, block: tuple[int, int, int]) -> Table:
+    """Where the outputs of a block lie in the strip, image by image and row by row, filled up to whole tiles."""
+    images, rows, columns = (np.arange(n) for n in block)
+    place = ((images[:, None, None] * s.rows + rows[:, None]) * s.width + columns).ravel()
+    return np.pad(place, (0, -place.size % TILES[0][0]), mode="edge").astype(np.int32)
 
 
 def _block(axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, itemsize: int, threads: int) -> tuple[int, int, int, int]:
     """Images, rows, columns and channels of a block: what fits in cache, then less if threads would go without work."""
     depth, rows, columns = axes
     parts = len(depth.taps) * len(rows.residues) * len(columns.residues)
-    wide, tall, long = TILES[0][1] * lanes(itemsize), rows.reach, columns.reach
+    across, tall, long = wide(itemsize), rows.reach, columns.reach
 
     def fits(i: int, r: int, c: int, d: int) -> bool:
         width = c + long
@@ -126,15 +158,15 @@ def _block(axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, itemsize
         return (min(c_src, 64) * parts * strip + d * sums) * itemsize <= BLOCK_BYTES
 
     c, r, i, panel = columns.outputs, 1, 1, c_dst
-    while not fits(1, 1, c, panel) and (c > 8 * wide or panel > 64):
+    while not fits(1, 1, c, panel) and (c > 8 * across or panel > 64):
         if panel > 64:
             panel = -(-panel // 2)
         else:
-            c = max(8 * wide, -(-c // (2 * wide)) * wide)
+            c = max(8 * across, -(-c // (2 * across)) * across)
     while r < rows.outputs and fits(1, r + 1, c, panel):
         r += 1
-    while r < min(rows.outputs, 2 * tall) and c > 8 * wide:  # a tall window would copy the rows it shares again and again
-        c = -(-c // (2 * wide)) * wide
+    while r < min(rows.outputs, 2 * tall) and c > 8 * across:  # a tall window would copy the rows it shares again and again
+        c = -(-c // (2 * across)) * across
         while r < rows.outputs and fits(1, r + 1, c, panel):
             r += 1
     while r == rows.outputs and c == columns.outputs and i < batch and fits(i + 1, r, c, panel):
@@ -146,17 +178,17 @@ def _block(axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, itemsize
     while tasks() < threads and (i > 1 or r > 1 or panel > 24):
         if i > 1:
             i = -(-i // 2)
-        elif r > 1 and r * c > 4 * wide:
+        elif r > 1 and r * c > 4 * across:
             r = -(-r // 2)
         elif panel > 24:
             panel = -(-panel // 2)
         else:
             break
     r, i = even(rows.outputs, r), even(batch, i)
-    return i, r, c, min(c_dst, -(-panel // _LCM) * _LCM)
+    return i, r, c, min(c_dst, even_up(panel, _WHOLE))
 
 
-_LCM = 12 if len({r for r, _ in TILES} - {1, 2, 4, 6}) == 0 else 8  # a panel of so many channels is whole for every shape of tile
+_WHOLE = lcm(*(rows for rows, _ in TILES), TILES[0][1] * VECTOR_BYTES // 4)  # so many channels are whole for every shape of tile
 
 
 def even(total: int, most: int) -> int:
@@ -188,8 +220,8 @@ def _tile_cycles(shape: int, steps: int) -> float:
     return steps * _cycles(shape) + 10 + 2 * m * v
 
 
-def _plain(s: Strip, block: tuple[int, int, int], channels: int, panel: int, index: Table) -> Pass:
-    """One pass with output channels on the rows of the tile, in the shape that takes the fewest cycles for the whole block."""
+def _plain(s: Strip, block: tuple[int, int, int], channels: int, panel: int, index: Table) -> tuple[Pass, float]:
+    """One pass with output channels on the rows of the tile, in the shape that takes the fewest cycles, and those cycles."""
     offset = tap_offset(s, channels)
     best: tuple[float, Pass] | None = None
     for shape, (m, v) in enumerate(TILES):
@@ -198,7 +230,7 @@ def _plain(s: Strip, block: tuple[int, int, int], channels: int, panel: int, ind
         if best is None or cost < best[0]:
             best = cost, Pass(shape, False, offset, np.repeat(index[:, None], m, axis=1), starts)
     assert best is not None
-    return best[1]
+    return best[1], best[0]
 
 
 def _starts(s: Strip, block: tuple[int, int, int], rows: Iterable[int], vectors: int) -> Table:
