@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 from typing import Any, Literal
 
 import array_api_compat
-import array_api_compat.numpy
 import numpy as np
 
 Array = Any
 Device = Literal["cpu", "cuda", "generic"]
 
 _NATIVE = (np.dtype("float32"), np.dtype("float64"))
+
+
+@cache
+def numpy_namespace() -> ModuleType:
+    """Return array-api-compat's NumPy, imported at first use: it takes all of NumPy with it, 0.1 s of modules seldom needed."""
+    import array_api_compat.numpy as xp
+
+    return xp  # type: ignore[no-any-return]
 
 
 def namespace(**arrays: Array) -> ModuleType:
@@ -25,7 +33,7 @@ def namespace(**arrays: Array) -> ModuleType:
     """
     given = {name: a for name, a in arrays.items() if a is not None}
     if all(type(a) is np.ndarray for a in given.values()):
-        return array_api_compat.numpy  # type: ignore[no-any-return]
+        return numpy_namespace()
     for name, a in given.items():
         odd = isinstance(a, (np.matrix, np.ma.MaskedArray))
         if odd or not (array_api_compat.is_array_api_obj(a) or isinstance(a, np.generic)):
@@ -69,7 +77,7 @@ def integers(xp: ModuleType, **arrays: Array) -> None:
 
 def device(xp: ModuleType, dtype: Any) -> Device:
     """Say whose kernels fit: NumPy and CuPy arrays of float32 or float64 have their own, all else is `generic`."""
-    if xp is array_api_compat.numpy:
+    if xp is numpy_namespace():
         return "cpu" if dtype in _NATIVE else "generic"
     if xp.__name__.partition(".")[2].partition(".")[0] == "cupy" and dtype in _NATIVE:
         return "cuda"
@@ -88,7 +96,7 @@ def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> t
     xp = namespace(**arrays)
     given = {name: a for name, a in arrays.items() if a is not None}
     dtypes = {a.dtype for a in given.values()}
-    if xp is array_api_compat.numpy and len(dtypes) == 1 and next(iter(dtypes)) in _NATIVE:
+    if xp is numpy_namespace() and len(dtypes) == 1 and next(iter(dtypes)) in _NATIVE:
         return xp, *(a if a is None or type(a) is np.ndarray else np.asarray(a) for a in arrays.values())
     for name, a in given.items():
         if not xp.isdtype(a.dtype, kinds):

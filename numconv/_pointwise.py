@@ -50,9 +50,13 @@ class Pointwise:
         return _traced.summed(self.formula, *native)
 
 
+FORMULAS: list[Pointwise] = []
+
+
 def pointwise(formula: Callable[..., Array]) -> Pointwise:
-    """Make a formula `Pointwise`."""
-    return Pointwise(formula)
+    """Make a formula `Pointwise`, and remember it for those who compile ahead."""
+    FORMULAS.append(Pointwise(formula))
+    return FORMULAS[-1]
 
 
 def _native(xp: ModuleType, arguments: tuple[Any, ...]) -> tuple[list[Array], float | None] | None:

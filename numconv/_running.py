@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -81,11 +80,12 @@ def precompile(dtypes: Sequence[str] = ("float32", "float64"), *, progress: Call
             raise ValueError(f"dtypes holds {dtype!r}; needed 'float32' or 'float64'")
     if not dtypes:
         return 0
-    from . import _jit
+    from . import _jit, _pointwise, _traced
 
     for room in _ROOMS:
-        if find_spec(f"numconv.{room}.cpu"):
-            import_module(f"numconv.{room}.cpu")
+        import_module(f"numconv.{room}.cpu")
+    for formula in _pointwise.FORMULAS:
+        _traced.make_kernels(formula.formula)
     _jit.compile_sharing()
     for kernel in _jit.KERNELS:
         for dtype in dtypes:

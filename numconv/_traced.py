@@ -129,6 +129,14 @@ def add_in_any_order(typing_context, total, x):  # type: ignore[no-untyped-def]
     return x(total, x), build
 
 
+def make_kernels(formula: Callable[..., Any]) -> None:
+    """Make the kernels of a formula, which are compiled with all others."""
+    *arrays, last = list(inspect.signature(formula).parameters.values())[1:]
+    takes_parameter = last.annotation in ("float", float)
+    for template in (_by_number, _by_array, _sums):
+        _kernel(template, formula, len(arrays) + (not takes_parameter), takes_parameter)
+
+
 @cache
 def _kernel(template: Callable[..., None], formula: Callable[..., Any], arrays: int, takes_parameter: bool) -> Kernel:
     """Compile a template for a formula: a copy of it, by a name of its own, that finds the formula's term among its globals."""

@@ -89,9 +89,10 @@ def best(contraction: Contraction, g: ConvGeometry, itemsize: int) -> str:
         return "direct"
     if winograd.fits(g) and winograd.speedup(g, contraction) > 1:
         return "winograd"
-    # Few channels leave the tile to single rows, at some 60 of 90 GFLOP/s a core; below some 50 taps no transform pays.
+    # Below some 50 taps no transform pays. Transforms gain less from a second thread than tiles do: on two, 31 x 31 taps (0.61 of
+    # the cost) took equally long by both, 21 x 21 (1.24) and 512 taps of a signal (0.93) longer by transforms.
     few = (g.c_in if contraction == "contract_x" else g.c_out) < 4
-    if prod(g.w_size) > 48 and fourier.cost(g, itemsize, contraction) < plan.operations(g) * (1.6 if few else 1.2):
+    if prod(g.w_size) > 48 and fourier.cost(g, itemsize, contraction) < plan.operations(g) * (0.8 if few else 0.6):
         return "fft"
     return "direct"
 
