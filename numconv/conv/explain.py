@@ -72,11 +72,14 @@ def explain(f: Callable[..., Any], x: Array, w: Array, b: Array | None = None, *
     >>> numconv.explain(numconv.conv2d, x, w, padding="same").forward.method
     'direct'
     """
-    name = getattr(f, "__name__", "").removesuffix("_vjp").rstrip("d").rstrip("123")
+    full = getattr(f, "__name__", "").removesuffix("_vjp")
+    name, rank = (full[:-2], full[-2]) if full.endswith(("1d", "2d", "3d")) else (full, "")
     if name not in ("conv", "conv_transpose") or not getattr(f, "__module__", "").startswith(__package__ or ""):
         raise TypeError(f"f must be numconv.conv, numconv.conv_transpose or one of their neighbours, got {f!r}")
     how = {key: settings.pop(key) for key in ("method", "precision") if key in settings}
     xp, x, w, b = _array.numbers(x=x, w=w, b=b)
+    if rank and w.ndim != int(rank) + 2:
+        raise ValueError(f"{full}: w has shape {tuple(w.shape)}; needed {int(rank) + 2} axes")
     shape, _ = with_batch(tuple(x.shape), w.ndim)
     arguments = {"stride": 1, "padding": "valid", "dilation": 1, "groups": 1, **settings}
     g = (
