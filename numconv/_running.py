@@ -84,8 +84,9 @@ def precompile(dtypes: Sequence[str] = ("float32", "float64"), *, progress: Call
 
     for room in _ROOMS:
         import_module(f"numconv.{room}.cpu")
-    for formula in _pointwise.FORMULAS:
-        _traced.make_kernels(formula.formula)
+    for pointwise in _pointwise.FORMULAS:
+        if pointwise.formula.__module__.startswith(f"{__package__}."):  # not a caller's own
+            _traced.make_kernels(pointwise.formula)
     _jit.compile_sharing()
     for kernel in _jit.KERNELS:
         for dtype in dtypes:

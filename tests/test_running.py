@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import numconv
-from numconv import _jit
+from numconv import _jit, _pointwise
+from numconv._pointwise import pointwise
 
 
 def test_threads_holds_inside_the_block_only():
@@ -31,6 +32,13 @@ def test_precompile_leaves_nothing_to_compile():
     ready = numconv.precompile(["float32"], progress=named.append)
     assert ready == len(named) == len(_jit.KERNELS)
     assert all(np.dtype("float32") in kernel._entry for kernel in _jit.KERNELS)
+
+
+def test_precompile_passes_over_formulas_of_others(monkeypatch):
+    monkeypatch.setattr(_pointwise, "FORMULAS", [])
+    pointwise(lambda *_: None)
+    monkeypatch.setattr(_jit, "KERNELS", [])
+    assert numconv.precompile(["float32"]) == 0
 
 
 def test_precompile_refuses_other_dtypes():
