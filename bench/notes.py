@@ -16,15 +16,15 @@ _STRIDE2 = _line("""
 
 BOUNDS: dict[str, str] = {
     "nets y": _line("""
-        3 x 3 layers reach 1.7 to 2.3 by Winograd; direct ones 0.5 to 1.1. There tiles themselves run at 80 to 90 of
+        3 x 3 layers reach 1.7 to 2.3 by Winograd; direct ones 0.5 to 1.5. There tiles themselves run at 80 to 90 of
         some 95 GFLOP/s on one core, and copying comes on top: every input sample once into a strip, every sum once more
         from cache to its place. Next: tiles that store where results belong, for 1 x 1 windows; dilated windows by
         Winograd on residues.
     """),
     "nets each": _line("""
-        1 x 1, 64 to 256 channels: 16 MB of memory for 0.41 GFLOP, 0.4 ms at the bandwidth of this run beside 2.9 ms at
+        1 x 1, 64 to 256 channels: 16 MB of memory for 0.41 GFLOP, 0.5 ms at the bandwidth of this run beside 2.9 ms at
         its peak, and sums go through cache once more than they need. Depthwise 5 x 5 at stride 2: a plane has 256
-        outputs and 6400 multiply-adds, which take less time than filling its strip.
+        outputs and 6400 multiply-adds, and a strip of 1024 samples in rows of 16; not taken apart.
     """)
     + " "
     + _STRIDE2,
@@ -33,15 +33,16 @@ BOUNDS: dict[str, str] = {
         rows where they lie, which is next.
     """),
     "filters large": _line("""
-        By transforms, which gained nothing from the second thread (12.8 ms on one, 12.6 on two at 21 x 21). Tried:
-        whole windows handed to threads, so that bits do not depend on their number. Next: find what they wait for.
+        By transforms, which gain little from the second thread: 17.0 ms on one and 14.6 on two at 31 x 31, where direct
+        sums went from 25.2 to 12.6. Tried: whole windows handed to threads, so that bits do not depend on their number.
+        Next: find what they wait for.
     """),
     "signals short": _line("""
         128 taps: a tile of one row loads a vector for every product, 54 of 95 GFLOP/s on one core. Next: rows of the
         tile that are stretches of the signal, as they are rows of an image already.
     """),
     "signals long": _line("""
-        512 taps run by direct sums, at 54 GFLOP/s a core of 95; above, transforms gain nothing from the second thread,
+        512 taps run by direct sums, at 54 GFLOP/s a core of 95; above, transforms gain little from the second thread,
         see filters of 31 x 31 and above.
     """),
     "transposed": _STRIDE2
@@ -54,7 +55,8 @@ BOUNDS: dict[str, str] = {
     "training VAE": "Most of a step is convolution in one shape. " + _STRIDE2,
     "training SimCLR": "As the autoencoder, and the two random views, which are made on one thread. Not yet taken apart further.",
     "training autoencoder, fresh memory": _line("""
-        Page faults take 30 ms of either side's step. Next: results in memory kept from step to step.
+        As the autoencoder, and page faults on top: 4 ms a step in this run, 30 in another. Next: results in memory
+        kept.
     """),
     "roofline direct": _line("""
         The mean takes in layers of few channels and of 7 x 7 pixels, where a tile is stored after tens of steps and

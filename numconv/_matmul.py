@@ -21,7 +21,8 @@ ROWS, VECTORS = TILES[0]
 DEPTH = 256  # of a block of the sum: a panel of the right factor so deep fills half of a first-level cache of 32 KiB
 HEIGHT = 16 * ROWS  # of a block of the left factor: less than half of a second-level cache of 256 KiB or more
 _NEAR = 32  # terms packed together
-_WORTH = 8  # panels of the right factor for which packing the left one pays: 58 to 70 GFLOP/s a core of 90 at 1000 x 1000
+# Panels of the right factor for which packing the left one pays: 79 to 85 GFLOP/s a core, not 64 to 70, at 1000 x 1000.
+_WORTH = 8
 
 _JOB = Job(
     "a b c bias packed scratch a_row_offset a_step_offset b_offset",

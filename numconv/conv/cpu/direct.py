@@ -57,7 +57,7 @@ class Phase:
         blocks = (*walk.blocks, -(-g.batch // images))
         panels = -(-c_dst // walk.panel)
         self.tasks = g.groups * blocks[0] * blocks[1] * blocks[2] * blocks[3] * panels
-        self.operations = plan.operations(g)
+        self.operations = g.flops // 2
         # w is (groups, c_out, c_in, taps): outputs run over c_out, or over c_in in the adjoint.
         dst_stride, src_stride = (taps, c_dst * taps) if adjoint else (c_src * taps, taps)
         names = ("passes", "tap_offset", "tap_index", "tile_start", "pixel_offset", "weight_step")

@@ -64,7 +64,7 @@ class Sums:
         panels = g.groups * x_panels * y_panels
         most = max(1, PARTIAL_BYTES // (panels * task_size * itemsize))
         parts = min(blocks[0] * blocks[1] * blocks[2] * blocks[3], -(-FIXED_TASKS // panels), most)
-        self.tasks, self.operations = panels * parts, plan.operations(g)
+        self.tasks, self.operations = panels * parts, g.flops // 2
         self.partial_bytes = -(-self.tasks * task_size * itemsize // 64) * 64
         slack = 64 + plan.lanes(itemsize) * itemsize
         strip_bytes = -(-(x_panel * xs.parts * xs.plane * itemsize + slack) // 64) * 64
@@ -73,7 +73,7 @@ class Sums:
             row_offset=self.row_offset.ctypes.data, x_strip=xs.record, y_strip=ys.record, batch=g.batch, groups=g.groups,
             c_in=g.c_in, c_out=g.c_out, taps=taps, parts=parts, x_panel=x_panel, x_panels=x_panels, y_panel=y_panel,
             y_panels=y_panels, images=images, rows=rows, columns=columns, reach=axes[1].reach, blocks=blocks, outputs=m.y_size,
-            shape=shape, row_blocks=row_blocks, column_blocks=column_blocks, task_size=task_size, strip_bytes=strip_bytes,
+            shape=shape, row_blocks=row_blocks, task_size=task_size, strip_bytes=strip_bytes,
             scratch_bytes=self.scratch_bytes,
         )  # fmt: skip
 

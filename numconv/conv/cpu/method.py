@@ -11,7 +11,7 @@ import numpy as np
 
 from ..contractions import Step
 from ..geometry import ConvGeometry
-from . import direct, fourier, gradient, plan, winograd
+from . import direct, fourier, gradient, winograd
 
 Array = np.ndarray[Any, Any]
 Contraction = Literal["contract_y", "contract_x", "contract_w"]
@@ -89,10 +89,10 @@ def best(contraction: Contraction, g: ConvGeometry, itemsize: int) -> str:
         return "direct"
     if winograd.fits(g) and winograd.speedup(g, contraction) > 1:
         return "winograd"
-    # Below some 50 taps no transform pays. Transforms gain less from a second thread than tiles do: on two, 31 x 31 taps (0.61 of
-    # the cost) took equally long by both, 21 x 21 (1.24) and 512 taps of a signal (0.93) longer by transforms.
+    # Below some 50 taps no transform pays. Transforms gain less from a second thread than tiles do (17.0 to 14.6 ms beside 25.2
+    # to 12.6 at 31 x 31 taps, 0.61 of the cost); 21 x 21 taps (1.24) took 19.6 ms by transforms, 12.5 by tiles, on two threads.
     few = (g.c_in if contraction == "contract_x" else g.c_out) < 4
-    if prod(g.w_size) > 48 and fourier.cost(g, itemsize, contraction) < plan.operations(g) * (0.8 if few else 0.6):
+    if prod(g.w_size) > 48 and fourier.cost(g, itemsize, contraction) < g.flops / 2 * (0.8 if few else 0.6):
         return "fft"
     return "direct"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
-from math import lcm, prod
+from math import lcm
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -321,8 +321,3 @@ def tap_offset(s: Strip, channels: int, down: Iterable[tuple[int, int]] | None =
 def _tap_index(axes: Axes, w_size: Triple) -> Table:
     """Return which weights the taps of a phase are."""
     return np.array([(a * w_size[1] + b) * w_size[2] + c for a, b, c in product(*(axis.taps for axis in axes))], np.int64)
-
-
-def operations(g: ConvGeometry) -> int:
-    """Multiply-adds of a contraction."""
-    return prod(g.y_shape) * g.c_in * prod(g.w_size)

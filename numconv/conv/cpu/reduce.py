@@ -22,7 +22,7 @@ JOB = Job(
     "x y w partial scratch row_offset",
     x_strip=STRIP, y_strip=STRIP, batch=1, groups=1, c_in=1, c_out=1, taps=1, parts=1,
     x_panel=1, x_panels=1, y_panel=1, y_panels=1, images=1, rows=1, columns=1, reach=1, blocks=4, outputs=3,
-    shape=1, row_blocks=1, column_blocks=1, task_size=1, strip_bytes=1, scratch_bytes=1,
+    shape=1, row_blocks=1, task_size=1, strip_bytes=1, scratch_bytes=1,
 )  # fmt: skip
 
 
