@@ -245,19 +245,12 @@ def take_vector(typing_context, line, step, first, low, high, to):  # type: igno
     """
     if not isinstance(step, types.IntegerLiteral):
         return None
-    stride, bits = step.literal_value, line.dtype.bitwidth
-    vector = _vector(bits)
-    lanes = vector.count
+    vector = _vector(line.dtype.bitwidth)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         line, _, first, low, high, to = args
-        parts = []
-        for part in range(stride):  # vectors of neighbouring samples, of which every stride-th is wanted
-            j = builder.add(first, _int(part * lanes // stride))
-            mask = _between(builder, j, low, high, lanes, stride)
-            parts.append(_masked_load(builder, line, builder.mul(j, _int(stride)), mask, vector))
-        value = parts[0] if stride == 1 else shuffle(builder, parts[0], parts[1], list(range(0, 2 * lanes, 2)))
-        store_vector(builder, value, to, _int(0))
+        masks = strided_masks(builder, step.literal_value, first, low, high, vector)
+        store_vector(builder, strided_load(builder, line, masks, first, vector), to, _int(0))
         return context.get_dummy_value()
 
     return types.void(line, step, types.intp, types.intp, types.intp, to), build
@@ -292,6 +285,20 @@ def add_vector(typing_context, source, number, to):  # type: ignore[no-untyped-d
         return context.get_dummy_value()
 
     return types.void(source, number, to), build
+
+
+@intrinsic
+def prefetch(typing_context, line):  # type: ignore[no-untyped-def]
+    """Bring the line of cache at a pointer near; it may lie outside any array."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        code = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(code, [builder.bitcast(args[0], byte), *(ir.Constant(_I32, n) for n in (0, 3, 1))])  # to read, keep, data
+        return context.get_dummy_value()
+
+    return types.void(line), build
 
 
 @intrinsic
@@ -334,6 +341,20 @@ def load_vector(builder: Any, base: Any, element: Any, vector: Any) -> Any:
     value = builder.load(builder.bitcast(builder.gep(base, [element]), vector.as_pointer()))
     value.align = _bytes(vector)
     return value
+
+
+def strided_masks(builder: Any, step: int, first: Any, low: Any, high: Any, vector: Any) -> list[Any]:
+    """Return which of `step` vectors of neighbouring samples hold sample step * j for the lanes j = first + lane in low..high."""
+    starts = [builder.add(first, _int(part * vector.count // step)) for part in range(step)]
+    return [_between(builder, j, low, high, vector.count, step) for j in starts]
+
+
+def strided_load(builder: Any, line: Any, masks: list[Any], first: Any, vector: Any) -> Any:
+    """Load line[step * j] for the lanes j = first + lane of masks, one for each of 1 or 2 steps; zero elsewhere, not read."""
+    lanes, step = vector.count, len(masks)
+    starts = [builder.mul(builder.add(first, _int(part * lanes // step)), _int(step)) for part in range(step)]
+    parts = [_masked_load(builder, line, start, mask, vector) for start, mask in zip(starts, masks, strict=True)]
+    return parts[0] if step == 1 else shuffle(builder, parts[0], parts[1], list(range(0, 2 * lanes, 2)))
 
 
 def store_vector(builder: Any, value: Any, base: Any, element: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..._jit import Job, kernel, njit_inner
 from ..._simd import TILES, add_to_part, add_vector, at, int32_pointer, int64_pointer, number, outer_tile, pointer
 from .strip import STRIP, fill_strip
-from .winograd_basis import transpose
+from .winograd_basis import turn
 
 (R0, V0), (R1, V1), (R2, V2), (R3, V3) = TILES  # names of single numbers are constants to Numba, as the tile needs them
 
@@ -167,9 +167,9 @@ def store_pixels(
             for o in range(0, panel, lanes):
                 if step == 1 and length >= lanes and o + lanes <= panel:
                     for p in range(0, length - lanes + 1, lanes):
-                        transpose(at(take, p * pitch + o), pitch, at(to, o * volume + p), volume)
+                        turn(at(take, p * pitch + o), pitch, at(to, o * volume + p), volume)
                     p = length - lanes  # the last square overlaps its neighbour
-                    transpose(at(take, p * pitch + o), pitch, at(to, o * volume + p), volume)
+                    turn(at(take, p * pitch + o), pitch, at(to, o * volume + p), volume)
                 else:
                     for k in range(o, min(o + lanes, panel)):
                         for p in range(length):

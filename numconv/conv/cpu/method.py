@@ -101,7 +101,10 @@ def refuse_misfit(name: str, g: ConvGeometry) -> None:
     """Refuse a method that cannot compute such a convolution."""
     if name == "winograd" and not winograd.fits(g):
         taps, stride, dilation = (t[3 - g.rank :] for t in (g.w_size, g.stride, g.dilation))
-        raise ValueError(f"method='winograd' needs 3x3 taps, stride and dilation 1; got {taps}, {stride}, {dilation}")
+        raise ValueError(
+            "method='winograd' needs 2 to 5 taps along rows or columns for every step of the stride, and either stride or "
+            f"dilation 1; got taps {taps}, stride {stride}, dilation {dilation}"
+        )
     if name == "fft" and not all(fourier.cost(g, 8, c) < inf for c in get_args(Contraction)):
         raise ValueError(
             f"method='fft' would need more memory than it may take for taps {g.w_size[3 - g.rank :]}; needed 'direct'"
@@ -119,5 +122,5 @@ def _ulps(name: str, contraction: Contraction, g: ConvGeometry, itemsize: int) -
     terms = g.batch * prod(g.y_size) // 8 if contraction == "contract_w" else channels * prod(g.w_size)
     direct_ulps = 0.3 * sqrt(min(max(terms, 3), 300))
     if name == "winograd":
-        return direct_ulps * (2.8 if winograd.size_of_tile(g.y_size) == 4 else 1.0)
+        return direct_ulps * winograd.ulps(g, contraction)
     return direct_ulps

@@ -1,4 +1,4 @@
-"""Convolution with 3x3 taps at stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 3x3): 36 products for 144, or 16 for 36.
+"""Convolution by Winograd's method, F(4x4, 3x3) and its kin: 36 products for 144, in tiles that `winograd_tiles` cuts.
 
 A task takes a chunk of tiles of outputs, changes the samples under them to the basis of `winograd_basis`, multiplies them with
 the weights in that basis, a matrix product for each of its elements f, and changes the sums back. contract_x is contract_y with
@@ -6,104 +6,73 @@ channels swapped and taps turned round.
 
 In float32, of normal numbers, the largest error over the largest output was measured as 0.7e-6 to 1.8e-6 for F(4x4), 2e-7 to 5e-7
 for F(2x2) (direct sums: 2e-7 to 5e-7) with 16 to 512 channels, all three contractions; in float64 4e-15 and 6e-16. A NaN or an
-infinity in x reaches all outputs of the tiles whose windows of m + 2 samples hold it: up to m - 1 samples further than it should.
+infinity in x reaches all outputs of the tiles whose windows of m + r - 1 samples hold it: up to m - 1 samples further than it
+should.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 
 from ..._array import flat
-from ..._jit import Job, address_of, kernel, njit_inner, scratch, workers
-from ..._simd import VECTOR_BYTES, at, copy, int32_pointer, number, outer_tile, pointer
+from ..._jit import kernel, njit_inner, scratch, workers
+from ..._simd import VECTOR_BYTES, at, copy, int32_pointer, number, outer_tile, pointer, take_vector, zero
 from ..geometry import ConvGeometry
-from . import winograd_gradient
-from .winograd_basis import SHAPES, restore_y, row_to_basis, transform_w, transpose, whole_lines
+from . import winograd_gradient, winograd_tiles
+from .winograd_basis import from_y, from_y_plus, to_w, turn
+from .winograd_plan import JOB, SHAPES, plan_of
+from .winograd_samples import place_of, samples_to_basis
+from .winograd_tiles import fits, tiling
+
+__all__ = ["contract_w", "contract_x", "contract_y", "fits", "speedup", "tile", "ulps", "workspace"]
 
 Array = np.ndarray[Any, Any]
 
 (R0, V0), (R1, V1) = SHAPES  # names of single numbers are constants to Numba, as the tile needs them
 
-# A task's tiles: as many as keep the weights busy that come from L2 or beyond, more where few channels leave room in L2.
-TILES_AT_LEAST, SAMPLES_BYTES = 64, 300 << 10
-CHANNELS = 64  # summed at a time
-SUMS_BYTES, WEIGHTS_BYTES = 150 << 10, 256 << 10  # of a panel of output channels: they fit L2
-KEPT_BYTES = 16 << 20  # transformed weights of all channels are kept if no larger and used often; else each task makes its own
-
-JOB = Job(
-    "src w bias dst scratch a_row b_step",
-    m=1, shape=1, lanes=1, groups=1, images=1, c_src=1, c_dst=1, src_size=3, dst_size=3, pad=3,
-    down=1, across=1, row_chunks=1, column_chunks=1, splits=1, panels=1, panel=1, block=1, channels=1, slices=1, kept=1,
-    w_dst=1, w_src=1, tap_first=1, tap_step=1, v_row=1, v_step=1, u_row=1, sum_row=1, sum_step=1, out_row=1,
-    u_size=1, u_all=1, strip_at=1, v_at=1, sum_at=1, bias_at=1, out_at=1, worker_size=1,
-)  # fmt: skip
-
-
-def fits(g: ConvGeometry) -> bool:
-    """Say whether g is a convolution with 3x3 taps at stride 1 without dilation, of planes or of each slice of volumes."""
-    return g.w_size == (1, 3, 3) and g.stride == (1, 1, 1) and g.dilation[1:] == (1, 1)
-
 
 def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, m: int | None = None) -> Array:
-    """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, p + k - pad_lo], plus b[o]; m is 2 or 4, or whichever multiplies less."""
+    """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]; m, if given, of F(m, r)."""
     return _run(x, w, b, np.empty(g.y_shape, x.dtype), g, False, m)
 
 
 def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, m: int | None = None) -> Array:
-    """x[n,i,q] = sum over the o,p,k with p + k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]; m as for contract_y."""
+    """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]; m as above."""
     return _run(y, w, b, np.empty(g.x_shape, y.dtype), g, True, m)
 
 
 def contract_w(x: Array, y: Array, g: ConvGeometry, m: int | None = None) -> Array:
-    """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, p + k - pad_lo]; m as for contract_y."""
-    return winograd_gradient.contract_w(x, y, g, m or size_of_tile(g.y_size))
+    """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]; m as above."""
+    return winograd_gradient.contract_w(x, y, g, m)
 
 
 def tile(g: ConvGeometry, contraction: str) -> str:
     """Name the algorithm of a contraction."""
-    m = size_of_tile(_dst_size(g, contraction))
-    return f"F({m}x{m}, 3x3)"
+    return tiling(g, contraction == "contract_x").name
+
+
+def ulps(g: ConvGeometry, contraction: str) -> float:
+    """Return how many times the error of direct sums to expect."""
+    n = max(axis.n for axis in tiling(g, contraction == "contract_x").axes)
+    return {4: 1.0, 5: 2.0, 6: 2.8}[n]
 
 
 def workspace(g: ConvGeometry, itemsize: int, contraction: str, threads: int) -> int:
     """Bytes of scratch memory that a contraction takes."""
     if contraction == "contract_w":
-        return winograd_gradient.plan_of(g, itemsize, size_of_tile(g.y_size), threads).bytes
+        return winograd_gradient.plan_of(g, itemsize, None, threads).bytes
     plan = plan_of(g, itemsize, contraction == "contract_x", threads, None)
     return plan.bytes(min(threads, plan.tasks))
 
 
 def speedup(g: ConvGeometry, contraction: str) -> float:
-    """Estimate how many times as long direct sums take.
-
-    The unit is a product of direct sums, of which float32 on AVX2 does some 35 in a nanosecond on one core. A product here, in
-    larger matrices, takes 0.65 of it, and to change to the basis or back 14 for every element of tiles, 5 of weights. In all of
-    54 contractions tried, with 1 to 512 channels, where this exceeds 1 direct sums took longer.
-    """
-    size = _dst_size(g, contraction)
-    m = size_of_tile(size)
-    tiles = g.batch * size[0] * -(-size[1] // m) * -(-size[2] // m)
-    rows, width = SHAPES[0][0], SHAPES[0][1] * VECTOR_BYTES // 4
-    c_src, c_dst = (g.c_out, g.c_in) if contraction == "contract_x" else (g.c_in, g.c_out)
-    products = -(-tiles // rows) * rows * c_src * -(-c_dst // width) * width
-    if contraction == "contract_w":
-        products = tiles * -(-c_src // rows) * rows * -(-c_dst // width) * width
-    cost = (m + 2) ** 2 * (0.65 * products + 14 * tiles * (c_src + c_dst) + 5 * c_src * c_dst)
-    return g.flops / 2 / (g.groups * cost) if tiles else 1.0
-
-
-def size_of_tile(size: tuple[int, int, int]) -> int:
-    """Return the m of F(m x m, 3x3) that multiplies less; where equal 2, which makes the smaller error."""
-    return min((2, 4), key=lambda m: -(-size[1] // m) * -(-size[2] // m) * (m + 2) ** 2)
-
-
-def _dst_size(g: ConvGeometry, contraction: str) -> tuple[int, int, int]:
-    """Size of what is cut into tiles: x for contract_x, y for the others."""
-    return g.x_size if contraction == "contract_x" else g.y_size
+    """Estimate how many times as long direct sums take."""
+    if not g.batch:
+        return 1.0
+    return winograd_tiles.speedup(g, contraction, (SHAPES[0][0], SHAPES[0][1] * VECTOR_BYTES // 4))
 
 
 def _run(src: Array, w: Array, b: Array | None, dst: Array, g: ConvGeometry, adjoint: bool, m: int | None) -> Array:
@@ -118,164 +87,100 @@ def _run(src: Array, w: Array, b: Array | None, dst: Array, g: ConvGeometry, adj
     return dst
 
 
-class Plan(NamedTuple):
-    """The job with the tables it points to, its tasks, how many blocks of weights all of them share, and bytes of memory."""
-
-    job: Array
-    tables: tuple[Array, Array]
-    tasks: int
-    kept: int
-    shared: int
-    own: int
-
-    def bytes(self, threads: int) -> int:
-        """Scratch memory for some threads."""
-        return self.shared + threads * self.own
-
-
-class Cut(NamedTuple):
-    """How the tiles and channels of a contraction are cut: chunks of tiles, panels of outputs, slices of inputs."""
-
-    tiles: int
-    columns: int
-    row_chunks: int
-    column_chunks: int
-    shape: int
-    panel: int
-    panels: int
-    channels: int
-    slices: int
-    splits: int
-    kept: bool
-
-
-@lru_cache(256)
-def plan_of(g: ConvGeometry, itemsize: int, adjoint: bool, threads: int, m: int | None) -> Plan:
-    """Return what contract_y, or contract_x for `adjoint`, is to do with some threads."""
-    c_src, c_dst = (g.c_out, g.c_in) if adjoint else (g.c_in, g.c_out)
-    src_size, dst_size = (g.y_size, g.x_size) if adjoint else (g.x_size, g.y_size)
-    lanes, images, m = VECTOR_BYTES // itemsize, g.batch * dst_size[0], m or size_of_tile(dst_size)
-    elements, down, across = (m + 2) ** 2, -(-dst_size[1] // m), -(-dst_size[2] // m)
-    cut = _cut(c_src, c_dst, g.groups, images * down, across, elements, itemsize, threads)
-    rows, vectors = SHAPES[cut.shape]
-    block, v_row, out_row = vectors * lanes, whole_lines(c_src, itemsize), -(-m * m // lanes) * lanes
-    v_step, sum_step = whole_lines(cut.tiles * v_row, itemsize), whole_lines(cut.tiles * cut.panel * block, itemsize)
-    u_row = elements * block
-    u_size, shared = cut.panel * cut.channels * u_row, g.groups * cut.panels * cut.slices if cut.kept else 0
-    strip, out = (m + 2) * (m * cut.columns + 2) * 64 // itemsize, 2 * out_row * lanes
-    sizes = [0 if cut.kept else u_size, strip, elements * v_step, elements * sum_step, cut.panel * block + lanes, out]
-    places = [sum(whole_lines(size, itemsize) for size in sizes[:i]) for i in range(len(sizes) + 1)]
-    tables = (np.arange(rows, dtype=np.int32) * v_row, np.arange(cut.channels, dtype=np.int32) * u_row)
-    job = JOB.fill(
-        m=m, shape=cut.shape, lanes=lanes, groups=g.groups, images=images, c_src=c_src, c_dst=c_dst, src_size=src_size,
-        dst_size=dst_size, pad=tuple(k - 1 - p if adjoint else p for k, p in zip(g.w_size, g.pad_lo, strict=True)),
-        down=down, across=across, row_chunks=cut.row_chunks, column_chunks=cut.column_chunks, splits=cut.splits,
-        panels=cut.panels, panel=cut.panel, block=block, channels=cut.channels, slices=cut.slices, kept=cut.kept,
-        w_dst=9 if adjoint else 9 * c_src, w_src=9 * c_dst if adjoint else 9, tap_first=8 if adjoint else 0,
-        tap_step=-1 if adjoint else 1, v_row=v_row, v_step=v_step, u_row=u_row, sum_row=cut.panel * block, sum_step=sum_step,
-        out_row=out_row, u_size=u_size, u_all=shared * u_size, strip_at=places[1], v_at=places[2], sum_at=places[3],
-        bias_at=places[4], out_at=places[5], worker_size=places[6], a_row=address_of(tables[0]), b_step=address_of(tables[1]),
-    )  # fmt: skip
-    tasks = g.groups * cut.row_chunks * cut.column_chunks * cut.splits
-    return Plan(job, tables, tasks, shared, shared * u_size * itemsize, places[6] * itemsize)
-
-
-def _cut(c_src: int, c_dst: int, groups: int, tile_rows: int, across: int, elements: int, itemsize: int, threads: int) -> Cut:
-    lanes, number_of = VECTOR_BYTES // itemsize, elements * itemsize
-    most = max(TILES_AT_LEAST, SAMPLES_BYTES // (number_of * c_src))
-    column_chunks = -(-across // most)
-    columns = -(-across // column_chunks)
-    row_chunks = -(-tile_rows // max(1, most // columns))
-    if row_chunks > 1 and threads > 1:  # all threads end together
-        row_chunks = min(tile_rows, -(-row_chunks // threads) * threads)
-    chunks = groups * row_chunks * column_chunks
-    tiles = -(-tile_rows // row_chunks) * columns
-
-    def products(shape: int) -> int:
-        rows, vectors = SHAPES[shape]
-        return -(-tiles // rows) * rows * -(-c_dst // (vectors * lanes)) * vectors
-
-    shape = min((0, 1), key=products)
-    rows, vectors = SHAPES[shape]
-    blocks, tiles = -(-c_dst // (vectors * lanes)), -(-tiles // rows) * rows
-    slices = -(-c_src // CHANNELS)
-    channels = -(-c_src // slices)
-    kept = chunks > 2 * threads and number_of * groups * c_src * c_dst <= KEPT_BYTES
-    panel = min(blocks, SUMS_BYTES // (number_of * tiles * vectors * lanes))
-    if not kept:
-        panel = min(panel, WEIGHTS_BYTES // (number_of * channels * vectors * lanes))
-    panels = -(-blocks // max(1, panel))
-    return Cut(
-        tiles, columns, row_chunks, column_chunks, shape, -(-blocks // panels), panels, channels, slices,
-        min(panels, -(-threads // chunks)), kept,
-    )  # fmt: skip
-
-
 @kernel(JOB)
 def prepare(worker: int, workers: int, job: Any, like: Any) -> None:
     """Transform the weights of all groups, panels and slices of channels, for all tasks to use."""
     u, slices, panels = pointer(job.scratch, like), job.slices, job.panels
+    stage = at(u, job.u_all + worker * job.worker_size + job.stage_at)
     parts = job.groups * panels * slices
     for part in range(worker * parts // workers, (worker + 1) * parts // workers):
-        _weights(job, like, part // (panels * slices), part // slices % panels, part % slices, at(u, part * job.u_size))
+        _weights(job, like, part // (panels * slices), part // slices % panels, part % slices, stage, at(u, part * job.u_size))
 
 
 @kernel(JOB)
 def correlate(worker: int, workers: int, job: Any, like: Any) -> None:
     """Compute one worker's tasks: a chunk of tiles of a group, for some of the panels of its output channels."""
-    memory = pointer(job.scratch, like)
+    memory, t = pointer(job.scratch, like), job.tiling
     own = at(memory, job.u_all + worker * job.worker_size)
     v, sums = at(own, job.v_at), at(own, job.sum_at)
     splits, panels, slices, done = job.splits, job.panels, job.slices, -1
-    chunks = job.row_chunks * job.column_chunks
+    chunks, tile_rows = job.row_chunks * job.column_chunks, job.images * t.tiles[0]
     tasks = job.groups * chunks * splits
     for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
         split, part = task % splits, task // splits
         h, chunk = part // chunks, part % chunks
         r, c = chunk // job.column_chunks, chunk % job.column_chunks
-        row, column = r * job.images * job.down // job.row_chunks, c * job.across // job.column_chunks
-        rows = (r + 1) * job.images * job.down // job.row_chunks - row
-        columns = (c + 1) * job.across // job.column_chunks - column
+        row, column = r * tile_rows // job.row_chunks, c * t.tiles[1] // job.column_chunks
+        rows = (r + 1) * tile_rows // job.row_chunks - row
+        columns = (c + 1) * t.tiles[1] // job.column_chunks - column
         if done != part:
-            _samples(job, like, h, row, rows, column, columns, at(own, job.strip_at), v)
+            for k in range(rows):
+                place, first = place_of(t, (row + k) // t.tiles[0]), ((row + k) % t.tiles[0], column)
+                samples_to_basis(
+                    t, pointer(job.src, like), job.c_src, job.groups, h, place, first, columns, job.lanes, at(own, job.strip_at),
+                    at(v, k * columns * job.v_row), (job.v_step, job.v_row),
+                )  # fmt: skip
             done = part
         for panel in range(split * panels // splits, (split + 1) * panels // splits):
             for s in range(slices):
                 u = at(memory, ((h * panels + panel) * slices + s) * job.u_size) if job.kept else own
                 if not job.kept:
-                    _weights(job, like, h, panel, s, u)
+                    _weights(job, like, h, panel, s, at(own, job.stage_at), u)
                 _multiply(job, at(v, s * job.channels), u, sums, rows * columns, panel, s)
             _outputs(job, like, h, panel, row, rows, column, columns, own)
 
 
 @njit_inner
-def _weights(job: Any, like: Any, h: int, panel: int, s: int, u: Any) -> None:
-    """u[f, block, c, lane] = (G w G')[f] for the output channels of a panel and a slice of the input channels."""
-    m, block, lanes, u_row = job.m, job.block, job.lanes, job.u_row
-    w_dst, w_src, tap_step, channels, last = job.w_dst, job.w_src, job.tap_step, job.channels, job.c_dst - 1
-    w = at(pointer(job.w, like), h * job.c_src * job.c_dst * 9 + job.tap_first + s * channels * w_src)
-    for p in range(job.panel):
-        first = (panel * job.panel + p) * block
-        for c in range(min(channels, job.c_src - s * channels)):
-            for o in range(first, min(first + block, last + 1), lanes):
-                to = at(u, (p * channels + c) * u_row + o - first)
-                if m == 4:
-                    transform_w(4, at(w, c * w_src), o, last, w_dst, tap_step, to, block)
-                else:
-                    transform_w(2, at(w, c * w_src), o, last, w_dst, tap_step, to, block)
+def _weights(job: Any, like: Any, h: int, panel: int, s: int, stage: Any, u: Any) -> None:
+    """u[f, block, c, lane] = (G w G')[f] for the outputs of a panel and a slice of the inputs, parts and all."""
+    t, block, lanes, u_row, channels, c_src, taps = job.tiling, job.block, job.lanes, job.u_row, job.channels, job.c_src, job.taps
+    parts, all_parts, per_block = t.dst_parts[0] * t.dst_parts[1], t.src_parts[0] * t.src_parts[1], block // lanes
+    w, window = at(pointer(job.w, like), h * c_src * job.c_dst * taps), t.r[0] * t.r[1]
+    first, end = s * channels, min((s + 1) * channels, job.all_src)
+    for k in range(panel * job.panel * per_block, min((panel + 1) * job.panel * per_block, job.vectors)):
+        o, dst_part, p = k // parts * lanes, k % parts, k // per_block - panel * job.panel
+        to, c = at(u, p * channels * u_row + k % per_block * lanes), first
+        while c < end:  # channels whose weights follow each other in memory
+            src_part, channel = c // c_src, c % c_src
+            part = src_part // all_parts * (parts * all_parts) + (dst_part if parts > 1 else src_part % all_parts)
+            run = min(end - c, c_src - channel) if job.w_src == taps else 1
+            _bring(at(w, channel * job.w_src), o, min(lanes, job.c_dst - o), job.w_dst, run * taps, lanes, stage)
+            for i in range(run):
+                _to_basis(
+                    t, at(stage, i * taps * lanes), at(int32_pointer(job.taps_of), part * window), lanes,
+                    at(stage, channels * taps * lanes), at(to, (c + i - first) * u_row), block,
+                )  # fmt: skip
+            c += run
 
 
 @njit_inner
-def _samples(job: Any, like: Any, h: int, row: int, rows: int, column: int, columns: int, strip: Any, v: Any) -> None:
-    """v[f, tile, c] = (B' x B)[f] for the tiles of some rows and columns, and all channels of a group."""
-    m, down, depth, height, width = job.m, job.down, job.src_size[0], job.src_size[1], job.src_size[2]
-    for r in range(rows):
-        image, window = (row + r) // down, ((row + r) % down * m - job.pad[1], column * m - job.pad[2])
-        n, z = image // job.dst_size[0], image % job.dst_size[0] - job.pad[0]
-        src = at(pointer(job.src, like), ((n * job.groups + h) * job.c_src * depth + z) * height * width)
-        size = (depth * height * width, height if 0 <= z < depth else 0, width)  # a slice of padding has no rows
-        to = at(v, r * columns * job.v_row)
-        row_to_basis(src, size, window, columns, m, m + 2, job.c_src, job.lanes, strip, to, (job.v_step, job.v_row))
+def _bring(w: Any, first: int, outputs: int, step: int, count: int, lanes: int, to: Any) -> None:
+    """to[j, lane] = w[step * o + j] for a vector of outputs o from `first`, those missing repeating the first."""
+    w = at(w, first * step)
+    if outputs == lanes and count >= lanes:
+        for j in range(0, count - lanes, lanes):
+            turn(at(w, j), step, at(to, j * lanes), lanes)
+        turn(at(w, count - lanes), step, at(to, (count - lanes) * lanes), lanes)
+    else:
+        for j in range(count):
+            for lane in range(lanes):
+                to[j * lanes + lane] = w[(lane if lane < outputs else 0) * step + j]
+
+
+@njit_inner
+def _to_basis(t: Any, w: Any, taps: Any, lanes: int, window: Any, to: Any, step: int) -> None:
+    """to[f] = (G window G')[f] for the window of these taps of w, 0 where there is none."""
+    kind0, kind1, r0, r1, n0, n1 = t.kind[0], t.kind[1], t.r[0], t.r[1], t.n[0], t.n[1]
+    half = at(window, r0 * r1 * lanes)
+    for j in range(r0 * r1):
+        if taps[j] < 0:
+            zero(at(window, j * lanes), lanes)
+        else:
+            take_vector(at(w, taps[j] * lanes), 1, 0, 0, lanes, at(window, j * lanes))
+    for j in range(r1):
+        to_w(kind0, at(window, j * lanes), r1 * lanes, at(half, j * lanes), r1 * lanes)
+    for i in range(n0):
+        to_w(kind1, at(half, i * r1 * lanes), lanes, at(to, i * n1 * step), step)
 
 
 @njit_inner
@@ -283,9 +188,9 @@ def _multiply(job: Any, v: Any, u: Any, sums: Any, tiles: int, panel: int, s: in
     """sums[f, tile, o] = or += sum over a slice of the channels c of v[f, tile, c] * u[f, o, c]."""
     shape, block, channels, v_row, sum_row = job.shape, job.block, job.channels, job.v_row, job.sum_row
     v_step, u_row, sum_step = job.v_step, job.u_row, job.sum_step
-    a_row, b_step, length = int32_pointer(job.a_row), int32_pointer(job.b_step), min(channels, job.c_src - s * channels)
-    blocks = min(job.panel, (job.c_dst + block - 1) // block - panel * job.panel)
-    for f in range((job.m + 2) ** 2):
+    a_row, b_step, length = int32_pointer(job.a_row), int32_pointer(job.b_step), min(channels, job.all_src - s * channels)
+    blocks = min(job.panel, (job.vectors * job.lanes + block - 1) // block - panel * job.panel)
+    for f in range(job.elements):
         for p in range(blocks):
             b, to = at(u, p * channels * u_row + f * block), at(sums, f * sum_step + p * block)
             if shape == 0:
@@ -300,45 +205,81 @@ def _multiply(job: Any, v: Any, u: Any, sums: Any, tiles: int, panel: int, s: in
 
 @njit_inner
 def _outputs(job: Any, like: Any, h: int, panel: int, row: int, rows: int, column: int, columns: int, own: Any) -> None:
-    """dst[p] = (A' sums A)[p] + bias for a panel of output channels, as far as tiles lie in dst."""
-    m, lanes, c_dst, step, out_row = job.m, job.lanes, job.c_dst, job.sum_step, job.out_row
-    depth, height, width = job.dst_size[0], job.dst_size[1], job.dst_size[2]
-    plane, first, line = depth * height * width, panel * job.panel * job.block, 64 // VECTOR_BYTES * lanes
+    """dst[p] = (A' sums A)[p] + bias for a panel of outputs, as far as tiles lie in dst; parts of rows one by one."""
+    t, lanes, c_dst, per_block, out_row = job.tiling, job.lanes, job.c_dst, job.block // job.lanes, job.out_row
+    parts0, parts1, depth = t.dst_parts[0], t.dst_parts[1], t.dst_size[0]
+    parts, plane = parts0 * parts1, depth * t.dst_size[1] * t.dst_size[2]
+    vectors = (min((panel + 1) * job.panel * per_block, job.vectors) - panel * job.panel * per_block) // parts
+    first = panel * job.panel * per_block // parts * lanes
     sums, bias, out = at(own, job.sum_at), at(own, job.bias_at), at(own, job.out_at)
-    turned, count = at(out, out_row * lanes), min(job.panel * job.block, c_dst - first)
-    for o in range(count + lanes):
-        bias[o] = pointer(job.bias, like)[h * c_dst + first + o] if job.bias != 0 and o < count else number(like, 0)
-    for begin in range(0, count, line):
+    turned, half = at(out, out_row * lanes), at(out, 2 * out_row * lanes)
+    for o in range(vectors * lanes):
+        bias[o] = pointer(job.bias, like)[h * c_dst + first + o] if job.bias != 0 and first + o < c_dst else number(like, 0)
+    line = max(1, 64 // VECTOR_BYTES // parts)  # vectors whose sums share a line of cache
+    for begin in range(0, vectors, line):
         for r in range(rows):
-            image, top = (row + r) // job.down, (row + r) % job.down * m
-            n, z = image // depth, image % depth
-            dst = at(pointer(job.dst, like), ((n * job.groups + h) * c_dst + first) * plane + (z * height + top) * width)
-            for t in range(columns):
-                left = (column + t) * m
-                for o in range(begin, min(begin + line, count), lanes):
-                    source = at(sums, (r * columns + t) * job.sum_row + o)
-                    if m == 4:
-                        restore_y(4, source, step, at(bias, o), out)
-                    else:
-                        restore_y(2, source, step, at(bias, o), out)
-                    for p in range(0, out_row, lanes):
-                        transpose(at(out, p * lanes), lanes, at(turned, p), out_row)
-                    to = at(dst, o * plane + left)
-                    _store(
-                        turned, out_row, m, min(lanes, count - o), min(m, height - top), min(m, width - left), to, plane, width
-                    )
+            n, z, row_residue, column_residue = place_of(t, (row + r) // t.tiles[0])
+            top = t.dst_step[0] * ((row + r) % t.tiles[0] * t.m[0]) + t.dst_first[0] + row_residue
+            dst = at(pointer(job.dst, like), ((n * job.groups + h) * c_dst + first) * plane + z * t.dst_size[1] * t.dst_size[2])
+            for k in range(columns):
+                left = t.dst_step[1] * ((column + k) * t.m[1]) + t.dst_first[1] + column_residue
+                for o in range(begin, min(begin + line, vectors)):
+                    source = at(sums, (r * columns + k) * job.sum_row + o * parts * lanes)
+                    for i in range(parts0):
+                        for j in range(parts1):
+                            _restore(
+                                t, at(source, (i * parts1 + j) * lanes), job.sum_step, half, at(bias, o * lanes),
+                                at(out, j * lanes), parts1 * lanes, lanes,
+                            )  # fmt: skip
+                        for p in range(0, out_row, lanes):
+                            turn(at(out, p * lanes), lanes, at(turned, p), out_row)
+                        count = min(lanes, c_dst - first - o * lanes)
+                        _store(t, turned, out_row, count, top + i, left, at(dst, o * lanes * plane), plane)
 
 
 @njit_inner
-def _store(tile: Any, out_row: int, m: int, count: int, rows: int, columns: int, dst: Any, plane: int, width: int) -> None:
-    """dst[o, i, j] = tile[o, i * m + j] for `count` channels and the rows and columns inside dst."""
-    for o in range(count):
-        source, to = at(tile, o * out_row), at(dst, o * plane)
-        for i in range(rows):
-            if columns == 4:
-                copy(at(to, i * width), at(source, i * m), 4)
-            elif columns == 2:
-                copy(at(to, i * width), at(source, i * m), 2)
-            else:
-                for j in range(columns):
-                    to[i * width + j] = source[i * m + j]
+def _restore(t: Any, source: Any, step: int, half: Any, bias: Any, out: Any, out_step: int, lanes: int) -> None:
+    """out[i, j] = (A' source A)[i, j] + bias for the outputs of a tile, `out_step` apart."""
+    kind0, kind1, n1, m0, m1 = t.kind[0], t.kind[1], t.n[1], t.m[0], t.m[1]
+    for j in range(n1):
+        from_y(kind0, at(source, j * step), n1 * step, at(half, j * lanes), n1 * lanes)
+    for i in range(m0):
+        from_y_plus(kind1, at(half, i * n1 * lanes), lanes, at(out, i * m1 * out_step), out_step, bias)
+
+
+@njit_inner
+def _store(t: Any, tile: Any, row: int, count: int, top: int, left: int, dst: Any, plane: int) -> None:
+    """Write the tiles of `count` channels, as far as they lie in their planes."""
+    height, width, down, across, wide = t.dst_size[1], t.dst_size[2], t.dst_step[0], t.dst_step[1], t.m[1] * t.dst_parts[1]
+    low, high = max(0, -(top // down)), min(t.m[0], -((top - height) // down))
+    begin, end = max(0, -left), min(wide, width - left)
+    whole, pitch = begin == 0 and end == wide, down * width
+    for c in range(count):
+        source, to = at(tile, c * row), at(dst, c * plane + top * width + left)
+        if across != t.dst_parts[1]:  # neighbours in the tile are not neighbours in the plane
+            for i in range(low, high):
+                for j in range(min(wide, -((left - width) // across))):
+                    to[i * pitch + j * across] = source[i * wide + j]
+        elif whole and wide == 4:
+            for i in range(low, high):
+                copy(at(to, i * pitch), at(source, i * wide), 4)
+        elif whole and wide == 8:
+            for i in range(low, high):
+                copy(at(to, i * pitch), at(source, i * wide), 8)
+        else:
+            for i in range(low, high):
+                copy_few(at(to, i * pitch + begin), at(source, i * wide + begin), end - begin)
+
+
+@njit_inner
+def copy_few(to: Any, source: Any, count: int) -> None:
+    """Copy a few numbers, by fours, twos and ones."""
+    done = 0
+    while done + 4 <= count:
+        copy(at(to, done), at(source, done), 4)
+        done += 4
+    if done + 2 <= count:
+        copy(at(to, done), at(source, done), 2)
+        done += 2
+    if done < count:
+        at(to, done)[0] = source[done]

@@ -1,4 +1,4 @@
-"""The gradient of a 3x3 convolution in its weights, in the basis of `winograd_basis`: w = G' (sum over tiles of x * y) G.
+"""The gradient of a convolution in its weights, in the basis of `winograd_basis`: w = G' (sum over tiles of x * y) G.
 
 Tiles are taken in chunks that the geometry fixes. Of a chunk, `transform` changes all x and y to the basis; then each task of
 `reduce` owns a block of the weights and sums over the tiles in order. So results are the same for any number of threads.
@@ -16,7 +16,10 @@ from ..._array import flat
 from ..._jit import Job, address_of, kernel, njit_inner, scratch, workers
 from ..._simd import VECTOR_BYTES, at, int32_pointer, outer_tile, pointer
 from ..geometry import ConvGeometry
-from .winograd_basis import SHAPES, restore_w, row_to_basis, whole_lines
+from .winograd_basis import from_w
+from .winograd_plan import SHAPES
+from .winograd_samples import place_of, row_to_basis, samples_to_basis, strip_size, whole_lines
+from .winograd_tiles import TILING, Tiling, tiling
 
 Array = np.ndarray[Any, Any]
 
@@ -29,19 +32,19 @@ TILES_AT_ONCE = 128  # summed in registers, so that their channels stay in L1
 SUMS_BYTES = 256 << 10  # of a block of weights in the basis: they fit L2
 
 JOB = Job(
-    "x y w scratch v_offset d_offset",
-    m=1, lanes=1, groups=1, c_in=1, c_out=1, x_size=3, y_size=3, pad=3, down=1, across=1, first=1, rows=1, begins=1, ends=1,
+    "x y w scratch v_offset d_offset taps_of",
+    tiling=TILING, lanes=1, groups=1, c_in=1, all_in=1, c_out=1, taps=1, elements=1, first=1, rows=1, begins=1, ends=1,
     v_row=1, v_step=1, d_row=1, d_step=1, d_at=1, parts_in=1, parts_out=1, sum_row=1, sum_step=1, sum_size=1, kept=1,
     sum_at=1, strip_at=1, strip_size=1,
 )  # fmt: skip
 
 
-def contract_w(x: Array, y: Array, g: ConvGeometry, tile: int) -> Array:
-    """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, p + k - pad_lo], by F(tile x tile, 3x3)."""
+def contract_w(x: Array, y: Array, g: ConvGeometry, m: int | None) -> Array:
+    """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo], in tiles of m if given."""
     if not x.size * y.size:
         return np.zeros(g.w_shape, x.dtype)
     w = np.empty(g.w_shape, x.dtype)
-    plan = plan_of(g, x.itemsize, tile, numba.get_num_threads())
+    plan = plan_of(g, x.itemsize, m, numba.get_num_threads())
     arrays = {"x": flat(x), "y": flat(y), "w": w, "scratch": scratch(plan.bytes)}
     for job, rows in plan.chunks:
         transform(workers(2 * g.groups * rows, g.flops / 8), x.dtype, job, **arrays)
@@ -53,53 +56,68 @@ class Plan(NamedTuple):
     """The job of each chunk and its rows of tiles, the tables jobs point to, tasks that reduce, and bytes of scratch memory."""
 
     chunks: tuple[tuple[Array, int], ...]
-    tables: tuple[Array, Array]
+    tables: tuple[Array, ...]
     tasks: int
     bytes: int
 
 
 @lru_cache(256)
-def plan_of(g: ConvGeometry, itemsize: int, m: int, threads: int) -> Plan:
-    """Return what contract_w is to do in tiles of m x m; the order of its sums does not depend on the threads."""
-    lanes, elements = VECTOR_BYTES // itemsize, (m + 2) ** 2
-    down, across = -(-g.y_size[1] // m), -(-g.y_size[2] // m)
-    v_row, d_row = (whole_lines(blocks * size, itemsize) for blocks, size in _blocks(g, lanes))
-    all_rows = g.batch * g.y_size[0] * down
-    chunk_bytes = max(CHUNK_LEAST, min(CHUNK_MOST, 2 * g.groups * elements * g.c_in * g.c_out * itemsize))
+def plan_of(g: ConvGeometry, itemsize: int, m: int | None, threads: int) -> Plan:
+    """Return what contract_w is to do; the order of its sums does not depend on the threads."""
+    t, lanes = tiling(g, False, m), VECTOR_BYTES // itemsize
+    elements, across = t.elements, t.axes[1].tiles
+    blocks = _blocks(t, g, lanes)
+    v_row, d_row = (whole_lines(count * size + lanes, itemsize) for count, size in blocks)
+    all_rows = t.images * t.axes[0].tiles
+    chunk_bytes = max(CHUNK_LEAST, min(CHUNK_MOST, 2 * g.groups * elements * g.c_in * t.src_parts * g.c_out * itemsize))
     chunks = -(-all_rows // max(1, chunk_bytes // (g.groups * elements * (v_row + d_row) * across * itemsize)))
     rows = -(-all_rows // chunks)
     starts = range(0, all_rows, rows)
     v_step, d_step = (whole_lines(rows * across * row, itemsize) for row in (v_row, d_row))
-    parts, (part_in, part_out) = _parts(g, lanes, elements * itemsize, threads)
+    parts, (part_in, part_out) = _parts(g, blocks, elements * itemsize, threads)
     sum_row = part_out * V0 * lanes
     sum_step = whole_lines(part_in * R0 * sum_row, itemsize)
     kept, tasks = len(starts) > 1, g.groups * parts[0] * parts[1]
-    sum_size, strip_size = elements * sum_step + whole_lines(9 * lanes, itemsize), (m + 2) * (m * across + 2) * 64 // itemsize
+    down, side = t.axes
+    sum_size = elements * sum_step + whole_lines((down.r * (side.n + side.r)) * lanes, itemsize)
+    strip = strip_size(t, across, itemsize)
     d_at = g.groups * elements * v_step
     sum_at = d_at + g.groups * elements * d_step
     strip_at = sum_at + (tasks if kept else threads) * sum_size
-    tables = np.arange(TILES_AT_ONCE, dtype=np.int32) * v_row, np.arange(TILES_AT_ONCE, dtype=np.int32) * d_row
+    tables = (
+        np.arange(TILES_AT_ONCE, dtype=np.int32) * v_row, np.arange(TILES_AT_ONCE, dtype=np.int32) * d_row,
+        t.taps(g.w_size[1] * g.w_size[2], g.w_size[2]),
+    )  # fmt: skip
     jobs = tuple(
         JOB.fill(
-            m=m, lanes=lanes, groups=g.groups, c_in=g.c_in, c_out=g.c_out, x_size=g.x_size, y_size=g.y_size, pad=g.pad_lo,
-            down=down, across=across, first=start, rows=min(rows, all_rows - start), begins=start == 0, ends=start == starts[-1],
-            v_row=v_row, v_step=v_step, d_row=d_row, d_step=d_step, d_at=d_at, parts_in=parts[0], parts_out=parts[1],
-            sum_row=sum_row, sum_step=sum_step, sum_size=sum_size, kept=kept, sum_at=sum_at, strip_at=strip_at,
-            strip_size=strip_size, v_offset=address_of(tables[0]), d_offset=address_of(tables[1]),
+            tiling=t.record, lanes=lanes, groups=g.groups, c_in=g.c_in, all_in=g.c_in * t.src_parts, c_out=g.c_out,
+            taps=g.w_size[0] * g.w_size[1] * g.w_size[2], elements=elements, first=start, rows=min(rows, all_rows - start),
+            begins=start == 0, ends=start == starts[-1], v_row=v_row, v_step=v_step, d_row=d_row, d_step=d_step, d_at=d_at,
+            parts_in=parts[0], parts_out=parts[1], sum_row=sum_row, sum_step=sum_step, sum_size=sum_size, kept=kept,
+            sum_at=sum_at, strip_at=strip_at, strip_size=strip,
+            **{name: address_of(table) for name, table in zip(("v_offset", "d_offset", "taps_of"), tables, strict=True)},
         )
         for start in starts
     )  # fmt: skip
-    return Plan(tuple((job, rows) for job in jobs), tables, tasks, (strip_at + threads * strip_size) * itemsize)
+    return Plan(
+        tuple((job, min(rows, all_rows - start)) for job, start in zip(jobs, starts, strict=True)),
+        tables,
+        tasks,
+        (strip_at + threads * strip) * itemsize,
+    )
 
 
-def _blocks(g: ConvGeometry, lanes: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return how many register tiles the channels of x make, and of what size, and the channels of y."""
-    return (-(-g.c_in // R0), R0), (-(-g.c_out // (V0 * lanes)), V0 * lanes)
+Blocks = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _parts(g: ConvGeometry, lanes: int, number_of: int, threads: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def _blocks(t: Tiling, g: ConvGeometry, lanes: int) -> Blocks:
+    """Return how many register tiles the channels of x make, parts and all, and of what size, and the channels of y."""
+    return (-(-g.c_in * t.src_parts // R0), R0), (-(-g.c_out // (V0 * lanes)), V0 * lanes)
+
+
+def _parts(g: ConvGeometry, blocks: Blocks, number_of: int, threads: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return into how many parts the channels of x and of y are cut, and how many register tiles the largest of them have."""
-    (blocks_in, rows), (blocks_out, width) = _blocks(g, lanes)
+    (blocks_in, rows), (blocks_out, width) = blocks
     parts_out = -(-blocks_out // max(1, 64 // width))
     part_out = -(-blocks_out // parts_out)
     parts_in = -(-blocks_in // max(1, SUMS_BYTES // (number_of * rows * part_out * width)))
@@ -111,32 +129,29 @@ def _parts(g: ConvGeometry, lanes: int, number_of: int, threads: int) -> tuple[t
 @kernel(JOB)
 def transform(worker: int, workers: int, job: Any, like: Any) -> None:
     """v[group, f, tile, c] = (B' x B)[f] and d[group, f, tile, c] = (A y A')[f] for the tiles of a chunk."""
-    memory, m, down, across, rows = pointer(job.scratch, like), job.m, job.down, job.across, job.rows
+    memory, t, rows, lanes, across = pointer(job.scratch, like), job.tiling, job.rows, job.lanes, job.tiling.tiles[1]
     strip = at(memory, job.strip_at + worker * job.strip_size)
-    elements, layout_v, layout_d = (m + 2) ** 2, (job.v_step, job.v_row), (job.d_step, job.d_row)
-    x_size, y_size = job.x_size, job.y_size
-    x_plane, y_plane = x_size[1] * x_size[2], y_size[1] * y_size[2]
+    layout_v, layout_d = (job.v_step, job.v_row), (job.d_step, job.d_row)
+    depth, height, width = t.dst_size[0], t.dst_size[1], t.dst_size[2]
+    plane, step = height * width, (t.dst_step[0], t.dst_step[1])
     for task in range(worker * job.groups * rows // workers, (worker + 1) * job.groups * rows // workers):
         h, r = task // rows, task % rows
-        image, top = (job.first + r) // down, (job.first + r) % down * m
-        n, slice_y = image // y_size[0], image % y_size[0]
-        slice_x, first = slice_y - job.pad[0], n * job.groups + h
-        size = (x_size[0] * x_plane, x_size[1] if 0 <= slice_x < x_size[0] else 0, x_size[2])
-        src = at(pointer(job.x, like), (first * job.c_in * x_size[0] + slice_x) * x_plane)
-        to = at(memory, h * elements * job.v_step + r * across * job.v_row)
-        window = (top - job.pad[1], -job.pad[2])
-        row_to_basis(src, size, window, across, m, m + 2, job.c_in, job.lanes, strip, to, layout_v)
-        size = (y_size[0] * y_plane, y_size[1], y_size[2])
-        src = at(pointer(job.y, like), (first * job.c_out * y_size[0] + slice_y) * y_plane)
-        to = at(memory, job.d_at + h * elements * job.d_step + r * across * job.d_row)
-        row_to_basis(src, size, (top, 0), across, m, m, job.c_out, job.lanes, strip, to, layout_d)
+        place, top = place_of(t, (job.first + r) // t.tiles[0]), (job.first + r) % t.tiles[0]
+        n, z, row, column = place
+        to = at(memory, h * job.elements * job.v_step + r * across * job.v_row)
+        src = pointer(job.x, like)
+        samples_to_basis(t, src, job.c_in, job.groups, h, place, (top, 0), across, lanes, strip, to, layout_v)
+        src = at(pointer(job.y, like), ((n * job.groups + h) * job.c_out * depth + z) * plane)
+        to = at(memory, job.d_at + h * job.elements * job.d_step + r * across * job.d_row)
+        first = (top * t.m[0] * step[0] + row, column)
+        row_to_basis(t, True, src, (depth * plane, height, width), first, step, 1, across, job.c_out, lanes, strip, to, layout_d)
 
 
 @kernel(JOB)
 def reduce(worker: int, workers: int, job: Any, like: Any) -> None:
     """Sum over the tiles of a chunk for one worker's blocks of weights; after the last chunk change them back."""
     memory, parts_in, parts_out, lanes = pointer(job.scratch, like), job.parts_in, job.parts_out, job.lanes
-    blocks_in, blocks_out, elements = (job.c_in + R0 - 1) // R0, (job.c_out + V0 * lanes - 1) // (V0 * lanes), (job.m + 2) ** 2
+    blocks_in, blocks_out, elements = (job.all_in + R0 - 1) // R0, (job.c_out + V0 * lanes - 1) // (V0 * lanes), job.elements
     tasks = job.groups * parts_in * parts_out
     for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
         h, p, q = task // (parts_in * parts_out), task // parts_out % parts_in, task % parts_out
@@ -146,16 +161,16 @@ def reduce(worker: int, workers: int, job: Any, like: Any) -> None:
         v, d = at(memory, h * elements * job.v_step + i), at(memory, job.d_at + h * elements * job.d_step + o)
         _sum(job, v, d, sums, i_end - i, o_end - o)
         if job.ends:
-            _restore(job, like, h, i, min(i_end, job.c_in), o, min(o_end, job.c_out), sums)
+            _restore(job, like, h, i, min(i_end, job.all_in), o, min(o_end, job.c_out), sums)
 
 
 @njit_inner
 def _sum(job: Any, v: Any, d: Any, sums: Any, rows: int, columns: int) -> None:
     """sums[f, i, o] = or += sum over tiles of v[f, tile, i] * d[f, tile, o]."""
-    tiles, width, sum_row, begins = job.rows * job.across, V0 * job.lanes, job.sum_row, job.begins
+    tiles, width, sum_row, begins = job.rows * job.tiling.tiles[1], V0 * job.lanes, job.sum_row, job.begins
     v_row, d_row, v_step, d_step, sum_step = job.v_row, job.d_row, job.v_step, job.d_step, job.sum_step
     v_offset, d_offset = int32_pointer(job.v_offset), int32_pointer(job.d_offset)
-    for f in range((job.m + 2) ** 2):
+    for f in range(job.elements):
         for t in range(0, tiles, TILES_AT_ONCE):
             count, adds = min(TILES_AT_ONCE, tiles - t), t > 0 or begins == 0
             for o in range(0, columns, width):
@@ -167,17 +182,21 @@ def _sum(job: Any, v: Any, d: Any, sums: Any, rows: int, columns: int) -> None:
 
 @njit_inner
 def _restore(job: Any, like: Any, h: int, i: int, i_end: int, o: int, o_end: int, sums: Any) -> None:
-    """w[o, i] = G' sums G for a block of channels."""
-    m, lanes, step, c_in = job.m, job.lanes, job.sum_step, job.c_in
-    taps = at(sums, (m + 2) ** 2 * step)
+    """w[o, i] = G' sums G for a block of channels, each tap from the part of its channel that meets it."""
+    t, lanes, step, c_in, all_taps = job.tiling, job.lanes, job.sum_step, job.c_in, job.taps
+    kind0, kind1, r0, r1, n1 = t.kind[0], t.kind[1], t.r[0], t.r[1], t.n[1]
+    half = at(sums, job.elements * step)
+    whole = at(half, r0 * n1 * lanes)
     for c in range(i, i_end):
+        taps = at(int32_pointer(job.taps_of), c // c_in * r0 * r1)
         for first in range(o, o_end, lanes):
             source = at(sums, (c - i) * job.sum_row + first - o)
-            if m == 4:
-                restore_w(4, source, step, taps)
-            else:
-                restore_w(2, source, step, taps)
-            w = at(pointer(job.w, like), ((h * job.c_out + first) * c_in + c) * 9)
+            for j in range(n1):
+                from_w(kind0, at(source, j * step), n1 * step, at(half, j * lanes), n1 * lanes)
+            for k in range(r0):
+                from_w(kind1, at(half, k * n1 * lanes), lanes, at(whole, k * r1 * lanes), lanes)
+            w = at(pointer(job.w, like), ((h * job.c_out + first) * c_in + c % c_in) * all_taps)
             for lane in range(min(lanes, o_end - first)):
-                for k in range(9):
-                    w[lane * c_in * 9 + k] = taps[k * lanes + lane]
+                for k in range(r0 * r1):
+                    if taps[k] >= 0:
+                        w[lane * c_in * all_taps + taps[k]] = whole[k * lanes + lane]
