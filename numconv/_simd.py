@@ -288,6 +288,19 @@ def add_vector(typing_context, source, number, to):  # type: ignore[no-untyped-d
 
 
 @intrinsic
+def accumulate(typing_context, to, source):  # type: ignore[no-untyped-def]
+    """to[lanes] += source[lanes]."""
+    vector = _vector(to.dtype.bitwidth)
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        total = builder.fadd(load_vector(builder, args[0], _int(0), vector), load_vector(builder, args[1], _int(0), vector))
+        store_vector(builder, total, args[0], _int(0))
+        return context.get_dummy_value()
+
+    return types.void(to, source), build
+
+
+@intrinsic
 def prefetch(typing_context, line):  # type: ignore[no-untyped-def]
     """Bring the line of cache at a pointer near; it may lie outside any array."""
 

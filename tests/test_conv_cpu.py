@@ -12,6 +12,7 @@ from numconv import _jit
 from numconv._simd import DOT_TILES, TILES
 from numconv.conv import cpu, generic, geometry
 from numconv.conv.cpu import direct, gradient, lattice, plan
+from numconv.conv.cpu.method import Definition
 
 
 def geometry_of(case):
@@ -26,7 +27,7 @@ def worst_excess(g, dtype, seed):
         exact = [a.astype(np.float64) for a in (*arrays, *bias)]
         reference, magnitude = ((getattr(generic, name)(*a[:2], g, *a[2:])) for a in (exact, [abs(a) for a in exact]))
         terms = {"contract_y": w[0].size, "contract_x": w.size, "contract_w": y.size // y.shape[1]}[name]
-        result = getattr(cpu, name)(*arrays, g, *bias)
+        result = getattr(Definition, name)(*arrays, g, *bias)
         assert result.dtype == dtype
         error = abs(result - reference)
         worst = max(worst, float(np.max(error / rounding_bound(dtype, terms, magnitude), initial=0.0)))
@@ -40,7 +41,8 @@ def small_blocks(monkeypatch):
         (plan, "BLOCK_BYTES", 3000),
         (plan, "NEAR_BYTES", 600),
         (gradient, "BLOCK_BYTES", 3000),
-        (gradient, "BLOCK_PIXELS", 30),
+        (gradient, "DOT_PIXELS", 30),
+        (gradient, "OUTER_PIXELS", 30),
         (gradient, "FIXED_TASKS", 5),
     ):
         monkeypatch.setattr(module, name, value)
@@ -72,6 +74,19 @@ def test_contractions_match_the_definition_in_many_blocks():
             assert max(walk.blocks[1:]) > 1
             assert walk.channels < g.c_in
             assert worst_excess(g, np.float32, int(rng.integers(1000))) <= 1
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("outer", [True, False])
+def test_weight_gradients_match_in_both_forms(monkeypatch, outer):
+    """Output channels as vectors of the tile, or pixels: in many blocks, with columns that do not divide evenly."""
+    monkeypatch.setattr(gradient, "_outer", lambda *_: outer)
+    shapes = [((3, 4, 7, 7), (42, 2, 3, 3), 2), ((2, 3, 6, 91), (37, 3, 2, 3), 1), ((5, 9, 2, 2), (16, 9, 1, 1), 1)]
+    for x_shape, w_shape, groups in shapes:
+        for stride, dilation, padding in ((1, 1, "same"), (2, 1, 1), (1, 2, "full")):
+            g = geometry.conv(x_shape, w_shape, stride, padding, dilation, groups)
+            assert gradient.sums(g, 4).outer == outer
+            assert worst_excess(g, np.float32, 5) <= 1
 
 
 def test_every_shape_of_tile_is_used_and_right():

@@ -72,15 +72,19 @@ def test_announced_error_is_near_the_measured_one():
 X, W = np.ones((2, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32)
 
 
+def strided_and_dilated():
+    numconv.conv2d(X, W, stride=2, dilation=3, method="winograd")
+
+
 @pytest.mark.parametrize(
     ("error", "words", "call"),
     [
         (ValueError, r"method='wino'; needed one of 'auto'", lambda: numconv.conv2d(X, W, method="wino")),
         (ValueError, r"precision='ieee'; needed one of", lambda: numconv.conv2d(X, W, precision="ieee")),
-        (ValueError, r"needs 3x3 taps.*got \(3, 3\), \(2, 2\)", lambda: numconv.conv2d(X, W, stride=2, method="winograd")),
+        (ValueError, r"either stride or dilation 1; got taps \(3, 3\), stride \(2, 2\), dilation \(3, 3\)", strided_and_dilated),
         (ValueError, r"rounds more than", lambda: numconv.conv2d(X, W, method="fft", precision="highest")),
         (ValueError, r"is for NumPy arrays", lambda: numconv.conv2d(X.astype(complex), W.astype(complex), method="fft")),
-        (ValueError, r"needs 3x3 taps", lambda: numconv.explain(numconv.conv2d, X, W, stride=2, method="winograd")),
+        (ValueError, r"needs 2 to 5 taps", lambda: numconv.explain(numconv.conv2d, X, W[..., :1, :1], method="winograd")),
         (ValueError, r"conv1d: w has shape", lambda: numconv.explain(numconv.conv1d, X, W)),
         (TypeError, r"f must be numconv.conv", lambda: numconv.explain(numconv.linear, X, W)),
         (TypeError, r"bogus", lambda: numconv.explain(numconv.conv2d, X, W, bogus=1)),

@@ -87,7 +87,7 @@ def best(contraction: Contraction, g: ConvGeometry, itemsize: int) -> str:
     """Name the method that should take the least time."""
     if g.batch == 0:
         return "direct"
-    if winograd.fits(g) and winograd.speedup(g, contraction) > 1:
+    if g.flops > 2e5 and winograd.fits(g) and winograd.speedup(g, contraction) > 1:
         return "winograd"
     # Below some 50 taps no transform pays. Transforms gain less from a second thread than tiles do (17.0 to 14.6 ms beside 25.2
     # to 12.6 at 31 x 31 taps, 0.61 of the cost); 21 x 21 taps (1.24) took 19.6 ms by transforms, 12.5 by tiles, on two threads.
