@@ -18,14 +18,12 @@ from .strip import Strip, strip
 Array = np.ndarray[Any, Any]
 
 BLOCK_BYTES = 320 << 10  # what is read of x and y together, in a core's own cache
-# Of dots, pixels to a block: enough that adding up across lanes, some 60 cycles a tile, is little beside 6 cycles for every vector
-# of pixels. Of outer products, so few that those of a vector of channels stay in the first-level cache.
+# Pixels to a block of dots: enough that adding up across lanes, some 60 cycles a tile, is little beside 6 for every vector.
+# Of outer products: so few that those of a vector of channels stay in the first-level cache.
 DOT_PIXELS, OUTER_PIXELS = 1024, 320
 PARTIAL_BYTES = 64 << 20  # at most, for the parts of the sum
 FIXED_TASKS = 16  # the sum over pixels is split so that there are as many tasks, whatever the number of threads
 SHORTER = 1.15  # so much longer than counted do dots take: 1x1, 512 to 128 channels on 14 x 14, 1.67 ms against 1.36
-    1.15  # so many times as long as counted do dots take: 14 x 14 pixels, 1 x 1 taps, 512 to 128 channels 1.67 ms, else 1.36
-)
 TURNING = 0.6  # machine cycles to bring a number of y from the order of storage into that of pixels
 
 

@@ -1,9 +1,9 @@
 """contract_w: for every weight, a sum over batch and pixels of samples of a strip times gradients.
 
-Rows of the tile are (input channel, tap) pairs, each an offset in the strip of x. Its vectors are output channels, where there are
-enough of them, their gradients turned so that channels come last; else neighbouring pixels, with gradients in a strip of the same
-width. The sum is split in a fixed way, not by threads, and its parts are added in order: the same bits every time. Gaps
-between rows multiply samples by zero, so a NaN or infinity in x may reach all weights of its channel.
+Rows of the tile are (input channel, tap) pairs, each an offset in the strip of x. Its vectors are output channels, if there are
+enough of them, with gradients turned so that channels come last; else neighbouring pixels, with gradients in a strip of the same
+width. The sum is split in a fixed way, not by threads, and its parts are added in order: the same bits every time. Gaps between
+rows multiply samples by zero, so a NaN or infinity in x may reach all weights of its channel.
 """
 
 from __future__ import annotations
