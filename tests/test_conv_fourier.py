@@ -13,7 +13,7 @@ from oracles import conv_cases, normals
 
 from numconv import threads
 from numconv.conv import generic, geometry
-from numconv.conv.cpu import fourier
+from numconv.conv.cpu import fourier, fourier_plan
 
 NAMES = ("contract_y", "contract_x", "contract_w")
 CASES = {
@@ -56,9 +56,9 @@ def small_plans(monkeypatch):
     """Plan as if memory were scarce: the smallest windows, one row a pass, and tasks of few windows."""
 
     def plan_with(held, step):
-        monkeypatch.setattr(fourier, "HELD_BYTES", held)
-        monkeypatch.setattr(fourier, "TASK_BYTES", 1 << 10)
-        monkeypatch.setattr(fourier, "_sizes", lambda outputs, taps: np.array([taps + min(step, outputs) - 1]))
+        monkeypatch.setattr(fourier_plan, "HELD_BYTES", held)
+        monkeypatch.setattr(fourier_plan, "TASK_BYTES", 1 << 10)
+        monkeypatch.setattr(fourier_plan, "_sizes", lambda outputs, taps: np.array([taps + min(step, outputs) - 1]))
         fourier.plan.cache_clear()
 
     yield plan_with
@@ -192,7 +192,7 @@ MEMORY = """
 import resource, sys
 import numpy as np
 from numconv.conv import geometry
-from numconv.conv.cpu import fourier
+from numconv.conv.cpu import fourier, fourier_plan
 name = sys.argv[1]
 def arguments(size, taps):
     g = geometry.conv((1, 1, size, size), (1, 1, taps, taps), 1, "same", 1, 1)
