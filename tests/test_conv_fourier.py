@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from math import prod
 
 import numba
 import numpy as np
 import pytest
+import scipy.fft
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import conv_cases, normals
@@ -72,6 +74,22 @@ def test_contractions_match_the_definition(dtype, case):
     g = geometry_of(case)
     assert fourier.fits(g)
     assert worst_excess(g, dtype, case["seed"]) <= 1
+
+
+@pytest.mark.parametrize("case", [*CASES.values(), ((2, 3, 90, 90), (3, 1, 31, 5), 1, "same", 1, 3)])
+def test_as_the_planner_has_it(case):
+    """Several groups or channels, windows and images in one task."""
+    assert worst_excess(geometry.conv(*case), np.float32) <= 1
+
+
+def test_images_of_a_batch_do_not_disturb_each_other():
+    """Two windows share a transform, but never two images: rounding errors of large numbers stay where those are."""
+    g = geometry.conv((3, 1, 33, 35), (1, 1, 9, 9), 1, "same", 1, 1)
+    (x, w, _), (y, _, _), _ = arguments(g, np.float32)
+    for name, a in (("contract_y", x), ("contract_x", y)):
+        alone = getattr(fourier, name)(a, w, g)
+        a[1] *= 1e20
+        np.testing.assert_array_equal(getattr(fourier, name)(a, w, g)[::2], alone[::2])
 
 
 @pytest.mark.parametrize("step", [3, 8])
@@ -175,7 +193,7 @@ def test_finite_of_nothing_and_of_views():
 
 
 def test_long_windows_cost_less_than_the_definition():
-    """The estimate must rank: many taps belong here, few do not."""
+    """The estimate must rank, against 80 GFLOP/s in float32 and 40 in float64: many taps belong here, few do not."""
     for size, taps, itemsize, better in (
         ((1024, 1024), (63, 63), 4, True),
         ((1024, 1024), (3, 3), 4, False),
@@ -185,7 +203,7 @@ def test_long_windows_cost_less_than_the_definition():
     ):
         g = geometry.conv((1, 1, *size), (1, 1, *taps), 1, "same", 1, 1)
         for name in NAMES:
-            assert (fourier.cost(g, itemsize, name) < g.flops / 2) is better
+            assert (fourier.cost(g, itemsize, name) < g.flops * itemsize * 3e-12) is better
 
 
 MEMORY = """
@@ -223,6 +241,29 @@ def test_memory_stays_within_the_workspace_stated(name):
 def shifted(of, by):
     """A plan whose windows give more outputs than are whole, or whose tasks skip one."""
     return lambda *args: (p := of(*args))._replace(**by(p))
+
+
+def test_transforms_that_do_not_overwrite(monkeypatch):
+    """SciPy may return a new array, whatever it is allowed to overwrite."""
+    g = geometry.conv(*CASES["channels, groups, stride, dilation"])
+    expected = [getattr(fourier, name)(*a[:2], g) for name, a in zip(NAMES, arguments(g, np.float64), strict=True)]
+    for name in ("fft", "ifft"):
+        transform = getattr(scipy.fft, name)
+        monkeypatch.setattr(scipy.fft, name, lambda a, f=transform, **how: f(a, **{**how, "overwrite_x": False}))
+    results = [getattr(fourier, name)(*a[:2], g) for name, a in zip(NAMES, arguments(g, np.float64), strict=True)]
+    for result, reference in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, reference)
+
+
+def test_calls_in_threads_of_the_caller(small_plans):
+    """Whoever calls from several threads at once gets the same bits."""
+    g = geometry.conv(*CASES["image"])
+    small_plans(1 << 20, 8)
+    given_to = arguments(g, np.float32)[0]
+    expected = fourier.contract_y(*given_to[:2], g)
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(lambda _: fourier.contract_y(*given_to[:2], g), range(16)):
+            np.testing.assert_array_equal(result, expected)
 
 
 FAULTS = {

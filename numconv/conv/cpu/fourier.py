@@ -13,14 +13,15 @@ stays in cache, and takes no fresh memory.
 
 Errors are relative to the largest values in reach, not to the output they fall on: below eps * log2(size of a window) * norm(x) *
 norm(w), norms of whole arrays (a test holds it to that; measured against float64: 0.001 to 0.3 of it). They do not cross from one
-image to another. A NaN or an infinity spoils all outputs of its pair of windows, where the definition spoils only those it reaches:
-ask `finite` first.
+image to another. A NaN or an infinity spoils all outputs of its pair of windows, where the definition spoils only those it
+reaches: ask `finite` first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
 from math import inf, prod
 from typing import Any, get_args
 
@@ -29,7 +30,7 @@ import numpy as np
 from ..._array import flat
 from ..._jit import Job, kernel, njit_inner, workers
 from ..._simd import int64_pointer, pointer
-from ..geometry import ConvGeometry, Triple
+from ..geometry import ConvGeometry
 from .fourier_plan import PARTS, Contraction, Plan, cost, pairs_of, plan, taps_of, workspace
 from .fourier_windows import Place, multiply
 
@@ -45,7 +46,7 @@ def fits(g: ConvGeometry) -> bool:
 
 def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
-    p, (taps, low), (of_x, of_w, of_y) = plan(g, x.itemsize, "contract_y"), taps_of(g), _shapes(g)
+    p, low, (of_x, of_w, of_y) = plan(g, x.itemsize, "contract_y"), taps_of(g)[1], _shapes(g)
     x, w, y = flat(x).reshape(of_x), flat(w).reshape(of_w), np.empty(of_y, x.dtype)
     blocks = 2 * pairs_of(1, prod(p.blocks), "contract_y")
     src, dst = Place(of_x, g.stride, low, p.size, blocks, p), Place(of_y, _ONES, _ZEROS, p.step, blocks, p)
@@ -96,7 +97,9 @@ def _filter(letters: str, src: Place, a: Array, v_hat: Array, dst: Place, to: Ar
     count = pairs_of(len(a), prod(p.blocks), "contract_y")
     of_a = (a.shape[1], a.shape[2] * src.residues, prod(p.size))
     of_z = (a.shape[1], to.shape[2] * dst.residues, prod(p.size))
-    alone = of_a[1] == of_z[1] == 1  # then spectra are multiplied where they are, by NumPy: 0.3 ns a number beside 0.5 in a kernel
+    alone = (
+        of_a[1] == of_z[1] == 1
+    )  # then spectra are multiplied where they are, by NumPy: 0.3 ns a number beside 0.5 in a kernel
 
     def task(first: int, memory: Array) -> None:
         n = min(p.pairs, count - first)
@@ -105,7 +108,7 @@ def _filter(letters: str, src: Place, a: Array, v_hat: Array, dst: Place, to: Ar
         src.take(a, first, x_hat)
         _forward(x_hat.reshape(*x_hat.shape[:3], *p.size), p.size)
         if alone:
-            np.multiply(x_hat, v_hat, out=x_hat)
+            np.multiply(x_hat, v_hat[:, 0], out=x_hat)
         else:
             multiply(letters, v_hat, x_hat, z_hat, adds=False)
         _backward(z_hat.reshape(*z_hat.shape[:3], *p.size), p.step)
@@ -157,11 +160,16 @@ def _each(task: Callable[[int, Array], None], items: range, size: int, dtype: An
     if others <= 0:
         work()
         return
-    with ThreadPoolExecutor(others) as pool:
-        done = [pool.submit(work) for _ in range(others)]
-        work()
-        for future in done:
-            future.result()
+    done = [_threads(others).submit(work) for _ in range(others)]
+    work()
+    for future in done:
+        future.result()
+
+
+@cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Threads kept for the next call, as starting one takes 270 us. A forked child has none of them, and asks for none."""
+    return ThreadPoolExecutor(n, "numconv")
 
 
 def _bias(b: Array | None, g: ConvGeometry, h: slice, c: slice) -> Array | None:
@@ -184,6 +192,7 @@ def _spectra(w: Array, g: ConvGeometry, p: Plan, backwards: bool = False) -> Arr
     return v.reshape(*w.shape[:2], w.shape[2] * prod(g.stride), -1)
 
 
+@lru_cache(64)
 def _places(g: ConvGeometry, backwards: bool = False) -> Any:
     """Where the taps of w stand in an array whose last six axes are residues r and taps m of v."""
     taps, low = taps_of(g)

@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 Contraction = Literal["contract_y", "contract_x", "contract_w"]
 
 HELD_BYTES = 32 << 20  # of spectra kept while the windows pass by
-TASK_BYTES = 1 << 19  # of windows of one task, if one pair is not more: its transforms stay in the second-level cache
+TASK_BYTES = 1 << 20  # of windows of one task, if one pair is not more: calls from Python cost some 80 us a task
 PARTS = 8  # partial sums of contract_w: fixed, so that bits do not depend on the number of threads
 
 
@@ -69,7 +69,7 @@ def plan(g: ConvGeometry, itemsize: int, contraction: Contraction) -> Plan:
     channels = np.where((roles.read == 1) & (rows * roles.per_row == 1), 1, roles.read + rows * roles.per_row)
     groups = np.clip(np.minimum(room // channels, HELD_BYTES // (row_bytes * np.maximum(rows, 1))), 1, g.groups)
     groups = np.where(rows == roles.rows, groups, 1)
-    # SciPy's transforms along one axis are vectorised over windows only: four of them or eight, where that takes no more than 4 MiB.
+    # SciPy's transforms along one axis are vectorised over windows only: up to eight of them, where they take no more than 4 MiB.
     many = np.clip((4 << 20) // (window_bytes * groups * channels), 1, 8) if g.rank == 1 else 1
     pairs = np.clip(np.maximum(room // (groups * channels), many), 1, np.maximum(count, 1))
     seconds = _seconds(g, itemsize, roles, size, count, rows, groups, pairs)
@@ -134,7 +134,7 @@ def _fast_sizes() -> list[int]:
 
 
 def _seconds(
-    g: ConvGeometry, itemsize: int, roles: _Roles, size: list[Any], count: Any, rows: Any, groups: Any, pairs: Any
+    g: ConvGeometry, itemsize: int, roles: _Roles, size: tuple[Any, ...], count: Any, rows: Any, groups: Any, pairs: Any
 ) -> Array:
     """Estimate the time on one core, from rates measured on a Zen 3 core with SciPy 1.17; infinite where no row can be held."""
     samples = size[0] * size[1] * size[2]
@@ -142,13 +142,14 @@ def _seconds(
     transforms = g.groups * count * (roles.read * passes + roles.rows * roles.per_row)
     products = g.groups * count * roles.read * roles.rows * roles.per_row
     made = g.groups * roles.read * roles.rows * roles.per_row * roles.parts
-    of_point = (0.14e-9 + 0.04e-9 * itemsize) * np.log2(samples + 1) * np.where(samples * itemsize > 1 << 18, 1.2, 1.0)
-    # Columns of lines 4096 bytes apart fall on few lines of cache: 5.9 ns beside 3.8 in float64, 256 x 256 beside 288 x 288.
-    of_point = of_point * np.where((g.rank > 1) & (size[2] * itemsize % 2048 == 0) & (size[1] > 1), 1.25, 1.0)
-    if g.rank == 1:
-        of_point = of_point * np.where(pairs * groups * np.minimum(roles.read, rows * roles.per_row) < 4, 2.5, 1.0)
-    copies, of_product = itemsize * 0.2e-9, itemsize * 0.2e-9
+    of_point = (0.12e-9 + 0.04e-9 * itemsize) * np.log2(samples + 1)
+    if g.rank == 1:  # vectorised over windows, where there are as many as a vector holds
+        of_point = of_point * np.where(pairs * groups * np.minimum(roles.read, rows * roles.per_row) < 4, 2.5, 0.9)
+    else:  # columns of lines 4096 bytes apart fall on few lines of cache: 5.9 ns beside 3.8 in float64, 256 x 256 and 288 x 288
+        of_point = of_point * np.where((size[2] * itemsize % 2048 == 0) & (size[0] * size[1] > 1), 1.25, 1.0)
+    alone = (roles.read == 1) & (rows * roles.per_row == 1) & (roles.parts == 1)  # a product in place, of NumPy's
+    copies, of_product = itemsize * 0.12e-9, itemsize * np.where(alone, 0.08e-9, 0.24e-9)
     tasks = np.maximum(-(-count // pairs) * -(-g.groups // groups) * passes, 1)
-    seconds = (transforms + made) * samples * (of_point + copies) + products * samples * of_product + 100e-6 * tasks
+    seconds = (transforms + made) * samples * (of_point + copies) + products * samples * of_product + 80e-6 * tasks
     # The last tasks leave cores idle: few large ones are worse than many.
     return np.where(rows > 0, seconds * (1 + 1 / tasks), inf)

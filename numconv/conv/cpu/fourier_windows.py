@@ -91,7 +91,14 @@ def _put(worker: int, workers: int, job: Any, like: Any) -> None:
                     p, p0, p1, p_row, p_line, lo, hi = _box(job, 2 * (job.first + pair) + half, channel, residue)
                     for i in range(p0[0], p0[1]):
                         for j in range(p1[0], p1[1]):
-                            _separate(at(windows, 2 * (i * line + j) * row + half), lo, hi, at(a, p + i * p_row + j * p_line), stride, bias)
+                            _separate(
+                                at(windows, 2 * (i * line + j) * row + half),
+                                lo,
+                                hi,
+                                at(a, p + i * p_row + j * p_line),
+                                stride,
+                                bias,
+                            )
                 windows = at(windows, 2 * job.size[0] * line * row)
 
 

@@ -89,12 +89,25 @@ def best(contraction: Contraction, g: ConvGeometry, itemsize: int) -> str:
         return "direct"
     if g.flops > 2e5 and winograd.fits(g) and winograd.speedup(g, contraction) > 1:
         return "winograd"
-    # Below some 50 taps no transform pays. Transforms gain less from a second thread than tiles do (17.0 to 14.6 ms beside 25.2
-    # to 12.6 at 31 x 31 taps, 0.61 of the cost); 21 x 21 taps (1.24) took 19.6 ms by transforms, 12.5 by tiles, on two threads.
-    few = (g.c_in if contraction == "contract_x" else g.c_out) < 4
-    if prod(g.w_size) > 48 and fourier.cost(g, itemsize, contraction) < g.flops / 2 * (0.8 if few else 0.6):
+    # Below some 50 taps no transform pays, and planning one takes 0.6 ms.
+    if prod(g.w_size) > 48 and fourier.cost(g, itemsize, contraction) * FEWER_THREADS < _direct_seconds(g, itemsize, contraction):
         return "fft"
     return "direct"
+
+
+# Multiply-adds a second of direct sums on one core, in float32; half as many in float64. Seen: 33e9 to 37e9 in images of one
+# channel from 15 x 15 taps, 40e9 to 48e9 with 8 channels or more, 22e9 to 28e9 in weight gradients of one channel.
+DIRECT_RATE = 40e9
+DIRECT_RATE_OF_THIN_GRADIENTS = 25e9
+# Two threads make direct sums 2.0 times as fast and transforms 1.6 times (10.0 to 6.2 ms at 31 x 31 taps), but the choice must
+# not depend on their number: 1.2 is between. On one thread 15 x 15 taps took 6.4 ms direct, 8.4 by transforms; 21 x 21: 12.7, 8.4.
+FEWER_THREADS = 1.2
+
+
+def _direct_seconds(g: ConvGeometry, itemsize: int, contraction: Contraction) -> float:
+    """Estimate the time of the direct method on one core."""
+    rate = DIRECT_RATE_OF_THIN_GRADIENTS if contraction == "contract_w" and g.c_out < 4 else DIRECT_RATE
+    return g.flops / 2 / rate * itemsize / 4
 
 
 def refuse_misfit(name: str, g: ConvGeometry) -> None:
