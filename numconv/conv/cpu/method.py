@@ -99,8 +99,9 @@ def best(contraction: Contraction, g: ConvGeometry, itemsize: int) -> str:
 # channel from 15 x 15 taps, 40e9 to 48e9 with 8 channels or more, 22e9 to 28e9 in weight gradients of one channel.
 DIRECT_RATE = 40e9
 DIRECT_RATE_OF_THIN_GRADIENTS = 25e9
-# Two threads make direct sums 2.0 times as fast and transforms 1.6 times (10.0 to 6.2 ms at 31 x 31 taps), but the choice must
-# not depend on their number: 1.2 is between. On one thread 15 x 15 taps took 6.4 ms direct, 8.4 by transforms; 21 x 21: 12.7, 8.4.
+# Two threads make direct sums 2.0 times as fast and transforms 1.6 times (10.0 to 6.2 ms at 31 x 31 taps), but the choice
+# must not depend on their number: 1.2 is between. One thread took 6.4 ms direct, 8.4 by transforms at 15 x 15 taps; 12.7, 8.4 at
+# 21 x 21.
 FEWER_THREADS = 1.2
 
 
