@@ -69,9 +69,12 @@ def plan(g: ConvGeometry, itemsize: int, contraction: Contraction) -> Plan:
     channels = np.where((roles.read == 1) & (rows * roles.per_row == 1), 1, roles.read + rows * roles.per_row)
     groups = np.clip(np.minimum(room // channels, HELD_BYTES // (row_bytes * np.maximum(rows, 1))), 1, g.groups)
     groups = np.where(rows == roles.rows, groups, 1)
-    # SciPy's transforms along one axis are vectorised over windows only: up to eight of them, where they take no more than 4 MiB.
-    many = np.clip((4 << 20) // (window_bytes * groups * channels), 1, 8) if g.rank == 1 else 1
+    # SciPy's transforms along one axis are vectorised over windows only, four at most with SSE: fours then, up to 4 MiB of them.
+    lanes = 4 if g.rank == 1 else 1
+    many = np.clip((4 << 20) // (window_bytes * groups * channels), 1, 2 * lanes) if g.rank == 1 else 1
     pairs = np.clip(np.maximum(room // (groups * channels), many), 1, np.maximum(count, 1))
+    pairs = -(-count // np.maximum(-(-count // pairs), 1))  # tasks alike
+    pairs = np.maximum(np.where(pairs > lanes, pairs // lanes * lanes, pairs), 1)
     seconds = _seconds(g, itemsize, roles, size, count, rows, groups, pairs)
     best = np.unravel_index(np.argmin(seconds), seconds.shape)
 
