@@ -255,6 +255,14 @@ def test_transforms_that_do_not_overwrite(monkeypatch):
         np.testing.assert_array_equal(result, reference)
 
 
+@pytest.mark.parametrize("case", ["image", "channels, groups, stride, dilation"])
+def test_overflow_is_not_finite_and_does_not_warn(case, small_plans):
+    g = geometry.conv(*CASES[case])
+    small_plans(1 << 20, 8)
+    for name, (first, second, *bias) in zip(NAMES, arguments(g, np.float32), strict=True):
+        assert not np.isfinite(getattr(fourier, name)(first * np.float32(1e30), second * np.float32(1e30), g, *bias)).all()
+
+
 def test_calls_in_threads_of_the_caller(small_plans):
     """Whoever calls from several threads at once gets the same bits."""
     g = geometry.conv(*CASES["image"])

@@ -97,9 +97,8 @@ def _filter(letters: str, src: Place, a: Array, v_hat: Array, dst: Place, to: Ar
     count = pairs_of(len(a), prod(p.blocks), "contract_y")
     of_a = (a.shape[1], a.shape[2] * src.residues, prod(p.size))
     of_z = (a.shape[1], to.shape[2] * dst.residues, prod(p.size))
-    alone = (
-        of_a[1] == of_z[1] == 1
-    )  # then spectra are multiplied where they are, by NumPy: 0.3 ns a number beside 0.5 in a kernel
+    # One channel to one: spectra are multiplied where they are, by NumPy, 0.3 ns a number in float32 beside 0.5 by the kernel.
+    alone = of_a[1] == of_z[1] == 1
 
     def task(first: int, memory: Array) -> None:
         n = min(p.pairs, count - first)
@@ -138,8 +137,9 @@ def _summed(of_images: Place, x: Array, of_outputs: Place, y: Array, count: int,
             multiply("mhof,mhsf->hosf", y_hat, x_hat, sums[i], adds=True)
 
     _each(task, range(PARTS), p.pairs * (prod(of_x) + prod(of_y)), sums.dtype, x.size)
-    for part in sums[1:]:
-        sums[0] += part
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in sums[1:]:
+            sums[0] += part
     return sums[0]  # type: ignore[no-any-return]
 
 
@@ -153,8 +153,9 @@ def _each(task: Callable[[int, Array], None], items: range, size: int, dtype: An
 
     def work() -> None:
         memory = np.empty(size, dtype)
-        for item in left:
-            task(item, memory)
+        with np.errstate(over="ignore", invalid="ignore"):  # as in kernels: what overflows is infinite, without a warning
+            for item in left:
+                task(item, memory)
 
     others = workers(len(items), 32 * outputs) - 1
     if others <= 0:
@@ -163,7 +164,8 @@ def _each(task: Callable[[int, Array], None], items: range, size: int, dtype: An
     done = [_threads(others).submit(work) for _ in range(others)]
     work()
     for future in done:
-        future.result()
+        if not future.cancel():  # on a busy machine one may not have begun, and nothing is left for it
+            future.result()
 
 
 @cache
