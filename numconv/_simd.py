@@ -393,6 +393,11 @@ def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
+def at_least(builder: Any, value: Any, floor: Any) -> Any:
+    """Return the larger of two vectors' numbers, NaN where `value` is NaN."""
+    return builder.select(builder.fcmp_ordered("<", value, floor), floor, value)
+
+
 def shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
     """Return the lanes named, counted through a and then b."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), [ir.Constant(_I32, j) for j in lanes]))

@@ -137,6 +137,43 @@ def test_a_chain_asks_for_no_gradient_that_nothing_needs():
     assert dx.shape == (1, 1)
 
 
+RECTIFIED = [
+    (nn.Conv(5, 3, padding=1), (3, 9, 8)),  # direct
+    (nn.Conv(2, 8, padding="same", bias=False), (1, 40, 40)),  # by Fourier transforms
+    (nn.Conv(16, 3, padding=1), (24, 14, 14)),  # by Winograd's method
+    (nn.ConvTranspose(16, 4, stride=2, padding=1), (24, 7, 7)),
+    (nn.ConvTranspose(2, 3, stride=2, bias=False), (1, 5)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), RECTIFIED, ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_a_chain_rectifies_where_convolution_stores(layer, shape, dtype):
+    """The same bits, gradients too, as of one layer after the other."""
+    rng = np.random.default_rng(0)
+    params, out = layer.init(rng, shape)
+    params = tree_map(lambda p: (p + rng.standard_normal(p.shape) / 4).astype(dtype), params)
+    x, dy = (rng.standard_normal((3, *size)).astype(dtype) for size in (shape, out))
+    y, pullback = nn.Chain([layer, nn.Relu()]).forward((params, ()), x)
+    before, of_layer = layer.forward(params, x)
+    after, of_relu = nn.Relu().forward((), before)
+    assert (after == 0).any()
+    np.testing.assert_array_equal(y, after)
+    (dparams, _), dx = pullback(dy)
+    expected, expected_dx = of_layer(of_relu(dy)[1])
+    for got, wanted in zip(leaves((dparams, dx)), leaves((expected, expected_dx)), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_rectified_nan_stays_nan_and_so_does_its_gradient():
+    layer, x = nn.Conv(16, 3, padding=1), np.zeros((1, 16, 12, 12), np.float32)
+    params, _ = layer.init(np.random.default_rng(0), x.shape[1:])
+    x[0, 3, 5, 6] = np.nan
+    y, pullback = nn.Chain([layer, nn.Relu()]).forward((params, ()), x)
+    assert np.isnan(y[0, :, 4:7, 5:8]).all()
+    assert np.isnan(pullback(np.ones_like(y))[0][0]["w"]).any()
+
+
 def test_an_empty_chain_is_the_identity():
     x = np.ones((2, 3))
     params, shape = nn.Chain([]).init(np.random.default_rng(0), (3,))

@@ -86,6 +86,13 @@ def relu_vjp(x: Array) -> tuple[Array, Pullback]:
     return _value_vjp(x, generic.relu, generic.relu_slope)
 
 
+def relu_pullback(y: Array) -> Pullback:
+    """Return the pullback of `relu` from its value, which is as good as its argument: 0 where that was not above 0."""
+    xp, y = _array.reals(y=y)
+    wide = widened(xp, y)
+    return Pullback(y, x=lambda dy: xp.astype(generic.relu_slope.times(xp, widened(xp, dy), wide), y.dtype, copy=False))
+
+
 def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> Array:
     r"""Rectified linear unit that leaks: negative inputs are scaled down, not cut off.
 

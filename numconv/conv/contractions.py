@@ -13,12 +13,15 @@ PRECISIONS = ("default", "highest")
 
 
 class Contractions(Protocol):
-    """What a device provides. Arrays arrive checked, of one dtype and in the shapes that `g` names; `b` is a bias per channel."""
+    """What a device provides. Arrays arrive checked, of one dtype and in the shapes that `g` names; `b` is a bias per channel.
 
-    def contract_y(self, x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+    With `rectify`, what is below 0 in the end becomes 0: relu of the result, without another visit to memory.
+    """
+
+    def contract_y(self, x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
         """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i,q], plus b[o]."""
 
-    def contract_x(self, y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+    def contract_x(self, y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
         """x[n,i,q] = sum over o,p,k of w[o,i,k] * y[n,o,p], plus b[i]."""
 
     def contract_w(self, x: Array, y: Array, g: ConvGeometry) -> Array:

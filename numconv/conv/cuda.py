@@ -6,19 +6,20 @@ from pathlib import Path
 
 from .. import _cuda
 from .._array import Array
+from .finish import finished
 from .geometry import ConvGeometry
 
 SOURCE = Path(__file__).with_suffix(".cu")
 
 
-def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
-    return _answer("contract_y", (x, w, b), g.y_shape, g)
+    return finished(_answer("contract_y", (x, w, b), g.y_shape, g), None, rectify)
 
 
-def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
-    return _answer("contract_x", (y, w, b), g.x_shape, g)
+    return finished(_answer("contract_x", (y, w, b), g.x_shape, g), None, rectify)
 
 
 def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:

@@ -120,6 +120,13 @@ def conv_vjp(
     return y, pullback
 
 
+def rectified_conv_vjp(x: Array, w: Array, b: Array | None, **arguments: Any) -> tuple[Array, Pullback]:
+    """Return `relu(conv(...))`, rectified where it is stored, and the pullback of `conv` itself."""
+    chosen = {"stride": 1, "padding": "valid", "dilation": 1, "groups": 1, "method": "auto", "precision": "default", **arguments}
+    y, pullback = _conv(x, w, b, *chosen.values(), pull=True, rectify=True)
+    return y, pullback
+
+
 def _conv(
     x: Array,
     w: Array,
@@ -132,13 +139,14 @@ def _conv(
     precision: str,
     *,
     pull: bool,
+    rectify: bool = False,
 ) -> Any:
     xp, x, w, b = _array.numbers(x=x, w=w, b=b)
     x, batched = with_batch_axis(xp, x, w.ndim)
     g = geometry.conv(tuple(x.shape), tuple(w.shape), frozen(stride), frozen(padding), frozen(dilation), groups)
     check_bias(b, g.groups * g.c_out)
     on = drawer(xp, x.dtype, method, precision)
-    y = unbatched(on.contract_y(x, w, g, b), batched)
+    y = unbatched(on.contract_y(x, w, g, b, rectify), batched)
     if not pull:
         return y
     gradients = {

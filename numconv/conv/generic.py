@@ -11,10 +11,11 @@ from array_api_compat import array_namespace
 
 from .._array import Array
 from .._window import extent, filled, spread, taps, under
+from .finish import finished
 from .geometry import ConvGeometry
 
 
-def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
     xp = array_namespace(x)
     x, w = _padded(x, g), _split_w(w, g)
@@ -22,10 +23,10 @@ def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> A
     for k in taps(g.w_size):
         x_k = x[under(k, g.y_size, g.stride, g.dilation)]
         y = y + xp.matmul(w[(..., *k)], xp.reshape(x_k, (*x_k.shape[:3], prod(g.y_size))))
-    return _biased(xp.reshape(y, g.y_shape), b)
+    return finished(xp.reshape(y, g.y_shape), b, rectify)
 
 
-def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
     xp = array_namespace(y)
     y, w = xp.reshape(y, (g.batch, g.groups, g.c_out, prod(g.y_size))), _split_w(w, g)
@@ -35,7 +36,7 @@ def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> A
         x_k = xp.reshape(x_k, (g.batch, g.groups, g.c_in, *g.y_size))
         x = x + spread(xp, x_k, k, _padded_size(g), g.stride, g.dilation)
     inside = (..., *(slice(lo, lo + n) for lo, n in zip(g.pad_lo, g.x_size, strict=True)))
-    return _biased(xp.reshape(x[inside], g.x_shape), b)
+    return finished(xp.reshape(x[inside], g.x_shape), b, rectify)
 
 
 def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
@@ -61,7 +62,3 @@ def _padded(x: Array, g: ConvGeometry) -> Array:
 
 def _split_w(w: Array, g: ConvGeometry) -> Array:
     return array_namespace(w).reshape(w, (g.groups, g.c_out, g.c_in, *g.w_size))
-
-
-def _biased(a: Array, b: Array | None) -> Array:
-    return a if b is None else a + array_namespace(b).reshape(b, (-1,) + (1,) * (a.ndim - 2))

@@ -118,6 +118,16 @@ def conv_transpose_vjp(
     return y, pullback
 
 
+def rectified_conv_transpose_vjp(x: Array, w: Array, b: Array | None, **arguments: Any) -> tuple[Array, Pullback]:
+    """Return `relu(conv_transpose(...))`, rectified where it is stored, and the pullback of `conv_transpose` itself."""
+    chosen = {
+        "stride": 1, "padding": "valid", "output_padding": 0, "output_size": None, "dilation": 1, "groups": 1, "method": "auto",
+        "precision": "default", **arguments,
+    }  # fmt: skip
+    y, pullback = _conv_transpose(x, w, b, *chosen.values(), pull=True, rectify=True)
+    return y, pullback
+
+
 def _conv_transpose(
     x: Array,
     w: Array,
@@ -132,6 +142,7 @@ def _conv_transpose(
     precision: str,
     *,
     pull: bool,
+    rectify: bool = False,
 ) -> Any:
     # The adjoint of a convolution: what comes in here is y of the geometry, and what goes out is its x.
     xp, x, w, b = _array.numbers(x=x, w=w, b=b)
@@ -148,7 +159,7 @@ def _conv_transpose(
     )
     check_bias(b, g.groups * g.c_in)
     on = drawer(xp, x.dtype, method, precision)
-    y = unbatched(on.contract_x(x, w, g, b), batched)
+    y = unbatched(on.contract_x(x, w, g, b, rectify), batched)
     if not pull:
         return y
     gradients = {

@@ -24,6 +24,11 @@ class Relu(NamedTuple):
         """Return `relu(x)` and its pullback."""
         return layered(relu_vjp(x))
 
+    @property
+    def rectifies(self) -> bool:
+        """Say to a `Chain` that a layer before this one that can rectify its result itself may do this one's work."""
+        return True
+
 
 class LeakyRelu(NamedTuple):
     """x where that is positive, negative_slope * x elsewhere."""

@@ -67,8 +67,15 @@ class Chain(NamedTuple):
     def forward(self, params: Tree, x: Array) -> tuple[Array, LayerPullback]:
         """Return the last layer's output, and the pullback through all."""
         pullbacks = []
-        for layer, p in zip(self.layers, params, strict=True):
-            x, pullback = layer.forward(p, x)
+        done, followers = False, (*self.layers, None)[1:]  # done: the layer before has done this one's work
+        for layer, follower, p in zip(self.layers, followers, params, strict=True):
+            if done:
+                pullbacks.append(_as_it_came)
+                done = False
+                continue
+            rectified = getattr(layer, "forward_rectified", None)
+            done = rectified is not None and getattr(follower, "rectifies", False)
+            x, pullback = (rectified if done and rectified else layer.forward)(p, x)
             pullbacks.append(pullback)
         # Nothing below the first layer with parameters matters when the input's gradient is not wanted.
         first = next((i for i, p in enumerate(params) if any(True for _ in leaves(p))), len(params))
@@ -81,6 +88,10 @@ class Chain(NamedTuple):
             return tuple(grads), dy if need_input else None
 
         return x, back
+
+
+def _as_it_came(dy: Array, need_input: bool = True) -> tuple[Tree, Any]:
+    return (), dy
 
 
 class Residual(NamedTuple):

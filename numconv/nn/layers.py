@@ -12,7 +12,10 @@ from .._array import Array
 from .._pullback import Pullback
 from .._tree import Tree
 from .._window import Ints, Padding, per_axis
+from ..activation import relu_pullback
 from ..conv import conv_output_shape, conv_transpose_output_shape, conv_transpose_vjp, conv_vjp
+from ..conv.forward import rectified_conv_vjp
+from ..conv.transpose import rectified_conv_transpose_vjp
 from ..linear import linear_vjp
 from .chain import LayerPullback, Shape
 from .shapes import spatial_axes
@@ -71,6 +74,12 @@ class Conv(NamedTuple):
         )
         return y, _layer_pullback(pullback, params)
 
+    def forward_rectified(self, params: Tree, x: Array) -> tuple[Array, LayerPullback]:
+        """Return `relu(conv(x, w, b))` and its pullback, without a visit to memory for relu alone."""
+        names = ("stride", "padding", "dilation", "groups")
+        y, pullback = rectified_conv_vjp(x, params["w"], params.get("b"), **{name: getattr(self, name) for name in names})
+        return y, _layer_pullback(pullback, params, relu_pullback(y))
+
 
 class ConvTranspose(NamedTuple):
     """Transposed convolution over all spatial axes of its input, one to three.
@@ -116,6 +125,11 @@ class ConvTranspose(NamedTuple):
         """Return `conv_transpose(x, w, b)` and its pullback."""
         y, pullback = conv_transpose_vjp(x, params["w"], params.get("b"), **self._arguments())
         return y, _layer_pullback(pullback, params)
+
+    def forward_rectified(self, params: Tree, x: Array) -> tuple[Array, LayerPullback]:
+        """Return `relu(conv_transpose(x, w, b))` and its pullback, without a visit to memory for relu alone."""
+        y, pullback = rectified_conv_transpose_vjp(x, params["w"], params.get("b"), **self._arguments())
+        return y, _layer_pullback(pullback, params, relu_pullback(y))
 
     def _arguments(self) -> dict[str, Any]:
         names = ("stride", "padding", "output_padding", "output_size", "dilation", "groups")
@@ -182,10 +196,11 @@ def starting_weights(rng: np.random.Generator, shape: Shape, fan_in: int, fan_ou
     return rng.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(variance))
 
 
-def _layer_pullback(pullback: Pullback, params: Tree) -> LayerPullback:
+def _layer_pullback(pullback: Pullback, params: Tree, after: Pullback | None = None) -> LayerPullback:
     names = tuple(params)
 
     def back(dy: Array, need_input: bool = True) -> tuple[Tree, Any]:
+        dy = dy if after is None else after(dy)
         if not need_input:
             return dict(zip(names, pullback(dy, wrt=names), strict=True)), None
         dx, *grads = pullback(dy, wrt=("x", *names))

@@ -18,18 +18,18 @@ from .lattice import merged
 Array = np.ndarray[Any, Any]
 
 
-def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
     y = np.empty(g.y_shape, x.dtype)
     _run(phases(g, x.itemsize, numba.get_num_threads(), False), x, w, b, y)
-    return y
+    return np.maximum(y, 0, out=y) if rectify else y
 
 
-def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
     x = np.empty(g.x_shape, y.dtype)
     _run(phases(g, y.itemsize, numba.get_num_threads(), True), y, w, b, x)
-    return x
+    return np.maximum(x, 0, out=x) if rectify else x
 
 
 class Phase:

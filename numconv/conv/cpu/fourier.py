@@ -44,7 +44,7 @@ def fits(g: ConvGeometry) -> bool:
     return all(cost(g, 8, name) < inf for name in get_args(Contraction))
 
 
-def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
     p, low, (of_x, of_w, of_y) = plan(g, x.itemsize, "contract_y"), taps_of(g)[1], _shapes(g)
     x, w, y = flat(x).reshape(of_x), flat(w).reshape(of_w), np.empty(of_y, x.dtype)
@@ -53,10 +53,10 @@ def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> A
     for h, o in _passes(g.groups, g.c_out, p):
         v_hat = _spectra(w[h, o], g, p)
         _filter("hosf,mhsf->mhof", src, x[:, h], v_hat, dst, y[:, h, o], _bias(b, g, h, o), p)
-    return y.reshape(g.y_shape)
+    return _rectified(y.reshape(g.y_shape), rectify)
 
 
-def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
     p, (taps, low), (of_x, of_w, of_y) = plan(g, y.itemsize, "contract_x"), taps_of(g), _shapes(g)
     y, w, x = flat(y).reshape(of_y), flat(w).reshape(of_w), np.empty(of_x, y.dtype)
@@ -66,7 +66,7 @@ def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> A
     for h, i in _passes(g.groups, g.c_in, p):
         v_hat = _spectra(w[h, :, i], g, p, backwards=True)
         _filter("hosf,mhof->mhsf", src, y[:, h], v_hat, dst, x[:, h, i], _bias(b, g, h, i), p)
-    return x.reshape(g.x_shape)
+    return _rectified(x.reshape(g.x_shape), rectify)
 
 
 def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
@@ -90,6 +90,10 @@ def finite(a: Array) -> bool:
     bad = np.zeros(n, np.int64)
     _count_bad(n, a.dtype, _COUNT.fill(size=a.size), a=a, bad=bad)
     return not bad.any()
+
+
+def _rectified(a: Array, rectify: bool) -> Array:
+    return np.maximum(a, 0, out=a) if rectify else a
 
 
 def _filter(letters: str, src: Place, a: Array, v_hat: Array, dst: Place, to: Array, b: Array | None, p: Plan) -> None:

@@ -34,13 +34,13 @@ class By:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def contract_y(self, x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+    def contract_y(self, x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
         """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
-        return self._module("contract_y", g, x, w).contract_y(x, w, g, b)  # type: ignore[no-any-return]
+        return self._module("contract_y", g, x, w).contract_y(x, w, g, b, rectify)  # type: ignore[no-any-return]
 
-    def contract_x(self, y: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> Array:
+    def contract_x(self, y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
         """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
-        return self._module("contract_x", g, y, w).contract_x(y, w, g, b)  # type: ignore[no-any-return]
+        return self._module("contract_x", g, y, w).contract_x(y, w, g, b, rectify)  # type: ignore[no-any-return]
 
     def contract_w(self, x: Array, y: Array, g: ConvGeometry) -> Array:
         """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]."""

@@ -34,14 +34,14 @@ Array = np.ndarray[Any, Any]
 (R0, V0), (R1, V1) = SHAPES  # names of single numbers are constants to Numba, as the tile needs them
 
 
-def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, m: int | None = None) -> Array:
+def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False, m: int | None = None) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]; m, if given, of F(m, r)."""
-    return _run(x, w, b, np.empty(g.y_shape, x.dtype), g, False, m)
+    return _run(x, w, b, np.empty(g.y_shape, x.dtype), g, False, rectify, m)
 
 
-def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, m: int | None = None) -> Array:
+def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False, m: int | None = None) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]; m as above."""
-    return _run(y, w, b, np.empty(g.x_shape, y.dtype), g, True, m)
+    return _run(y, w, b, np.empty(g.x_shape, y.dtype), g, True, rectify, m)
 
 
 def contract_w(x: Array, y: Array, g: ConvGeometry, m: int | None = None) -> Array:
@@ -75,9 +75,11 @@ def speedup(g: ConvGeometry, contraction: str) -> float:
     return winograd_tiles.speedup(g, contraction, (SHAPES[0][0], SHAPES[0][1] * VECTOR_BYTES // 4))
 
 
-def _run(src: Array, w: Array, b: Array | None, dst: Array, g: ConvGeometry, adjoint: bool, m: int | None) -> Array:
+def _run(
+    src: Array, w: Array, b: Array | None, dst: Array, g: ConvGeometry, adjoint: bool, rectify: bool, m: int | None
+) -> Array:
     if dst.size:
-        plan = plan_of(g, src.itemsize, adjoint, numba.get_num_threads(), m)
+        plan = plan_of(g, src.itemsize, adjoint, numba.get_num_threads(), m, rectify)
         threads = workers(plan.tasks, g.flops / 8)
         memory = scratch(plan.bytes(threads))
         arrays = {"src": flat(src), "w": flat(w), "bias": None if b is None else flat(b), "dst": dst, "scratch": memory}
@@ -215,6 +217,7 @@ def _outputs(job: Any, like: Any, h: int, panel: int, row: int, rows: int, colum
     turned, half = at(out, out_row * lanes), at(out, 2 * out_row * lanes)
     for o in range(vectors * lanes):
         bias[o] = pointer(job.bias, like)[h * c_dst + first + o] if job.bias != 0 and first + o < c_dst else number(like, 0)
+    floor = number(like, 0 if job.rectify else -np.inf)
     line = max(1, 64 // VECTOR_BYTES // parts)  # vectors whose sums share a line of cache
     for begin in range(0, vectors, line):
         for r in range(rows):
@@ -229,7 +232,7 @@ def _outputs(job: Any, like: Any, h: int, panel: int, row: int, rows: int, colum
                         for j in range(parts1):
                             _restore(
                                 t, at(source, (i * parts1 + j) * lanes), job.sum_step, half, at(bias, o * lanes),
-                                at(out, j * lanes), parts1 * lanes, lanes,
+                                floor, at(out, j * lanes), parts1 * lanes, lanes,
                             )  # fmt: skip
                         for p in range(0, out_row, lanes):
                             turn(at(out, p * lanes), lanes, at(turned, p), out_row)
@@ -238,13 +241,13 @@ def _outputs(job: Any, like: Any, h: int, panel: int, row: int, rows: int, colum
 
 
 @njit_inner
-def _restore(t: Any, source: Any, step: int, half: Any, bias: Any, out: Any, out_step: int, lanes: int) -> None:
-    """out[i, j] = (A' source A)[i, j] + bias for the outputs of a tile, `out_step` apart."""
+def _restore(t: Any, source: Any, step: int, half: Any, bias: Any, floor: Any, out: Any, out_step: int, lanes: int) -> None:
+    """out[i, j] = (A' source A)[i, j] + bias, but not less than `floor`, for the outputs of a tile, `out_step` apart."""
     kind0, kind1, n1, m0, m1 = t.kind[0], t.kind[1], t.n[1], t.m[0], t.m[1]
     for j in range(n1):
         from_y(kind0, at(source, j * step), n1 * step, at(half, j * lanes), n1 * lanes)
     for i in range(m0):
-        from_y_plus(kind1, at(half, i * n1 * lanes), lanes, at(out, i * m1 * out_step), out_step, bias)
+        from_y_plus(kind1, at(half, i * n1 * lanes), lanes, at(out, i * m1 * out_step), out_step, bias, floor)
 
 
 @njit_inner

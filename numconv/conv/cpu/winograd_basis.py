@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..._simd import VECTOR_BYTES, fma, load_vector, shuffle, store_vector, strided_load, strided_masks
+from ..._simd import VECTOR_BYTES, at_least, fma, load_vector, shuffle, spread, store_vector, strided_load, strided_masks
 from .winograd_tiles import KINDS
 
 Matrix = np.ndarray[Any, Any]
@@ -94,9 +94,9 @@ def from_y(typing_context, kind, source, source_step, to, to_step):  # type: ign
 
 
 @intrinsic
-def from_y_plus(typing_context, kind, source, source_step, to, to_step, bias):  # type: ignore[no-untyped-def]
-    """to[p] = (A' source)[p] for n vectors, plus the vector at `bias`, as `to_x`."""
-    return _changed(kind, source, to, lambda b: [b.pairs.T, b.y.T], bias)
+def from_y_plus(typing_context, kind, source, source_step, to, to_step, bias, floor):  # type: ignore[no-untyped-def]
+    """to[p] = (A' source)[p] for n vectors, plus the vector at `bias`, but not less than a number, as `to_x`."""
+    return _changed(kind, source, to, lambda b: [b.pairs.T, b.y.T], (bias, floor))
 
 
 @intrinsic
@@ -157,7 +157,7 @@ def _turned(builder: Any, rows: Values) -> Values:
     return rows
 
 
-def _changed(kind: Any, source: Any, to: Any, factors: Callable[[Basis], list[Matrix]], bias: Any = None) -> Any:
+def _changed(kind: Any, source: Any, to: Any, factors: Callable[[Basis], list[Matrix]], more: tuple[Any, ...] = ()) -> Any:
     """Typing and code of an intrinsic that multiplies vectors by matrices of a basis: a branch for every kind that differs."""
     vector = _vector(source.dtype)
 
@@ -178,17 +178,17 @@ def _changed(kind: Any, source: Any, to: Any, factors: Callable[[Basis], list[Ma
         builder.position_at_end(after)
         return context.get_dummy_value()
 
-    return types.void(types.intp, source, types.intp, to, types.intp, *([] if bias is None else [bias])), build
+    return types.void(types.intp, source, types.intp, to, types.intp, *more), build
 
 
 def _multiply(builder: Any, factors: list[Matrix], vector: Any, args: list[Any]) -> None:
-    source, source_step, to, to_step, *bias = args
+    source, source_step, to, to_step, *more = args
     values = [load_vector(builder, source, builder.mul(source_step, _int(i)), vector) for i in range(factors[0].shape[1])]
     for factor in factors:
         values = [_combined(builder, line, values) for line in factor]
-    if bias:
-        added = load_vector(builder, bias[0], _int(0), vector)
-        values = [builder.fadd(value, added) for value in values]
+    if more:
+        added, floor = load_vector(builder, more[0], _int(0), vector), spread(builder, more[1], vector)
+        values = [at_least(builder, builder.fadd(value, added), floor) for value in values]
     for f, value in enumerate(values):
         store_vector(builder, value, to, builder.mul(to_step, _int(f)))
 

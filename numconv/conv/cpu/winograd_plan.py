@@ -27,10 +27,10 @@ KEPT_BYTES = 16 << 20  # transformed weights of all channels are kept if no larg
 
 JOB = Job(
     "src w bias dst scratch a_row b_step taps_of",
-    tiling=TILING, shape=1, lanes=1, groups=1, images=1, c_src=1, c_dst=1, all_src=1, vectors=1, elements=1,
-    row_chunks=1, column_chunks=1, splits=1, panels=1, panel=1, block=1, channels=1, slices=1, kept=1, taps=1, w_dst=1, w_src=1,
-    v_row=1, v_step=1, u_row=1, sum_row=1, sum_step=1, out_row=1,
-    u_size=1, u_all=1, stage_at=1, strip_at=1, v_at=1, sum_at=1, bias_at=1, out_at=1, worker_size=1,
+    tiling=TILING, shape=1, lanes=1, groups=1, images=1, c_src=1, c_dst=1, all_src=1, vectors=1, elements=1, row_chunks=1,
+    column_chunks=1, splits=1, panels=1, panel=1, block=1, channels=1, slices=1, kept=1, rectify=1, taps=1, w_dst=1, w_src=1,
+    v_row=1, v_step=1, u_row=1, sum_row=1, sum_step=1, out_row=1, u_size=1, u_all=1, stage_at=1, strip_at=1, v_at=1, sum_at=1,
+    bias_at=1, out_at=1, worker_size=1,
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class Cut(NamedTuple):
 
 
 @lru_cache(256)
-def plan_of(g: ConvGeometry, itemsize: int, adjoint: bool, threads: int, m: int | None) -> Plan:
+def plan_of(g: ConvGeometry, itemsize: int, adjoint: bool, threads: int, m: int | None, rectify: bool = False) -> Plan:
     """Return what contract_y, or contract_x for `adjoint`, is to do with some threads."""
     t, (c_src, c_dst), lanes = (
         tiling(g, adjoint, m),
@@ -92,14 +92,15 @@ def plan_of(g: ConvGeometry, itemsize: int, adjoint: bool, threads: int, m: int 
         np.arange(SHAPES[cut.shape][0], dtype=np.int32) * v_row, np.arange(cut.channels, dtype=np.int32) * u_row,
         t.taps(g.w_size[1] * g.w_size[2], g.w_size[2]),
     )  # fmt: skip
+    w_dst, w_src = (taps, taps * c_dst) if adjoint else (taps * c_src, taps)
     job = JOB.fill(
         tiling=t.record, shape=cut.shape, lanes=lanes, groups=g.groups, images=t.images, c_src=c_src, c_dst=c_dst,
         all_src=all_src, vectors=all_dst // lanes, elements=t.elements, row_chunks=cut.row_chunks,
         column_chunks=cut.column_chunks, splits=cut.splits, panels=cut.panels, panel=cut.panel, block=block,
-        channels=cut.channels, slices=cut.slices, kept=cut.kept, taps=taps, w_dst=taps if adjoint else taps * c_src,
-        w_src=taps * c_dst if adjoint else taps, v_row=v_row, v_step=v_step, u_row=u_row, sum_row=cut.panel * block,
-        sum_step=sum_step, out_row=out_row, u_size=u_size, u_all=shared * u_size, stage_at=places[1], strip_at=places[2],
-        v_at=places[3], sum_at=places[4], bias_at=places[5], out_at=places[6], worker_size=places[7],
+        channels=cut.channels, slices=cut.slices, kept=cut.kept, rectify=rectify, taps=taps, w_dst=w_dst, w_src=w_src,
+        v_row=v_row, v_step=v_step, u_row=u_row, sum_row=cut.panel * block, sum_step=sum_step, out_row=out_row,
+        u_size=u_size, u_all=shared * u_size, stage_at=places[1], strip_at=places[2], v_at=places[3], sum_at=places[4],
+        bias_at=places[5], out_at=places[6], worker_size=places[7],
         **{name: address_of(table) for name, table in zip(("a_row", "b_step", "taps_of"), tables, strict=True)},
     )  # fmt: skip
     tasks = g.groups * cut.row_chunks * cut.column_chunks * cut.splits
