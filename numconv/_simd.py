@@ -245,7 +245,7 @@ def take_vector(typing_context, line, step, first, low, high, to):  # type: igno
     """
     if not isinstance(step, types.IntegerLiteral):
         return None
-    vector = _vector(line.dtype.bitwidth)
+    vector = vector_of(line.dtype.bitwidth)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         line, _, first, low, high, to = args
@@ -257,27 +257,9 @@ def take_vector(typing_context, line, step, first, low, high, to):  # type: igno
 
 
 @intrinsic
-def add_to_part(typing_context, source, number, count, to):  # type: ignore[no-untyped-def]
-    """to[lane] = source[lane] + number for the first `count` lanes."""
-    bits = to.dtype.bitwidth
-    vector = _vector(bits)
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = builder.fadd(load_vector(builder, args[0], _int(0), vector), spread(builder, args[1], vector))
-        mask = _between(builder, _int(0), _int(0), args[2], vector.count, 1)
-        kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), _I32, mask.type])
-        name = f"llvm.masked.store.v{vector.count}f{bits}.p0"
-        store = cgutils.get_or_insert_function(builder.module, kind, name)
-        builder.call(store, [value, builder.bitcast(args[3], vector.as_pointer()), ir.Constant(_I32, bits // 8), mask])
-        return context.get_dummy_value()
-
-    return types.void(source, number, types.intp, to), build
-
-
-@intrinsic
 def add_vector(typing_context, source, number, to):  # type: ignore[no-untyped-def]
     """to[lanes] = source[lanes] + number."""
-    vector = _vector(to.dtype.bitwidth)
+    vector = vector_of(to.dtype.bitwidth)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = load_vector(builder, args[0], _int(0), vector)
@@ -290,7 +272,7 @@ def add_vector(typing_context, source, number, to):  # type: ignore[no-untyped-d
 @intrinsic
 def accumulate(typing_context, to, source):  # type: ignore[no-untyped-def]
     """to[lanes] += source[lanes]."""
-    vector = _vector(to.dtype.bitwidth)
+    vector = vector_of(to.dtype.bitwidth)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         total = builder.fadd(load_vector(builder, args[0], _int(0), vector), load_vector(builder, args[1], _int(0), vector))
@@ -326,11 +308,12 @@ def call(typing_context, address, worker, workers, job):  # type: ignore[no-unty
     return types.void(types.uint64, types.int64, types.int64, types.uint64), build
 
 
-def _vector(bits: int) -> Any:
+def vector_of(bits: int) -> Any:
+    """Return the type of a vector of numbers of so many bits."""
     return ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), VECTOR_BYTES * 8 // bits)
 
 
-def _between(builder: Any, first: Any, low: Any, high: Any, lanes: int, stride: int) -> Any:
+def between(builder: Any, first: Any, low: Any, high: Any, lanes: int, stride: int) -> Any:
     """Return a mask of every stride-th lane i with low <= first + i / stride < high, all of them small enough for int32."""
     ints = ir.VectorType(_I32, lanes)
     steps = ir.Constant(ints, [ir.Constant(_I32, i // stride) for i in range(lanes)])
@@ -341,7 +324,8 @@ def _between(builder: Any, first: Any, low: Any, high: Any, lanes: int, stride: 
     return builder.and_(builder.and_(above, below), wanted)
 
 
-def _masked_load(builder: Any, base: Any, element: Any, mask: Any, vector: Any) -> Any:
+def masked_load(builder: Any, base: Any, element: Any, mask: Any, vector: Any) -> Any:
+    """Load the lanes of a vector that are in the mask, zero for the others."""
     place = builder.bitcast(builder.gep(base, [element]), vector.as_pointer())
     kind = ir.FunctionType(vector, [vector.as_pointer(), _I32, mask.type, vector])
     name = f"llvm.masked.load.v{vector.count}f{_bytes(vector) * 8}.p0"
@@ -359,14 +343,14 @@ def load_vector(builder: Any, base: Any, element: Any, vector: Any) -> Any:
 def strided_masks(builder: Any, step: int, first: Any, low: Any, high: Any, vector: Any) -> list[Any]:
     """Return which of `step` vectors of neighbouring samples hold sample step * j for the lanes j = first + lane in low..high."""
     starts = [builder.add(first, _int(part * vector.count // step)) for part in range(step)]
-    return [_between(builder, j, low, high, vector.count, step) for j in starts]
+    return [between(builder, j, low, high, vector.count, step) for j in starts]
 
 
 def strided_load(builder: Any, line: Any, masks: list[Any], first: Any, vector: Any) -> Any:
     """Load line[step * j] for the lanes j = first + lane of masks, one for each of 1 or 2 steps; zero elsewhere, not read."""
     lanes, step = vector.count, len(masks)
     starts = [builder.mul(builder.add(first, _int(part * lanes // step)), _int(step)) for part in range(step)]
-    parts = [_masked_load(builder, line, start, mask, vector) for start, mask in zip(starts, masks, strict=True)]
+    parts = [masked_load(builder, line, start, mask, vector) for start, mask in zip(starts, masks, strict=True)]
     return parts[0] if step == 1 else shuffle(builder, parts[0], parts[1], list(range(0, 2 * lanes, 2)))
 
 

@@ -1,5 +1,6 @@
 """The Numba drawer of convolution against `generic`: every contraction, blocks and tiles of all kinds, bits, threads, faults."""
 
+import itertools
 import threading
 
 import numba
@@ -8,10 +9,10 @@ import pytest
 from hypothesis import given
 from oracles import conv_cases, normals, rounding_bound
 
-from numconv import _jit
+from numconv import _jit, _simd
 from numconv._simd import DOT_TILES, TILES
 from numconv.conv import cpu, generic, geometry
-from numconv.conv.cpu import direct, gradient, lattice, plan
+from numconv.conv.cpu import direct, gradient, lattice, plan, strip
 from numconv.conv.cpu.method import Definition
 
 
@@ -53,7 +54,7 @@ def small_blocks(monkeypatch):
 
 
 def clear_plans():
-    for planner in (plan.walks_y, plan.walks_x, direct.phases, gradient.sums):
+    for planner in (plan.walks, direct.correlations, gradient.sums):
         planner.cache_clear()
 
 
@@ -70,7 +71,7 @@ def test_contractions_match_the_definition_in_many_blocks():
     for x_shape, w_shape, groups in shapes:
         for stride, dilation, padding in ((1, 1, "same"), (2, 1, 1), (1, 2, "full"), (3, 2, "valid")):
             g = geometry.conv(x_shape, w_shape, stride, padding, dilation, groups)
-            (walk,) = plan.walks_y(g, 4, 2)
+            (walk,) = plan.walks(g, 4, 2, False)
             assert max(walk.blocks[1:]) > 1
             assert walk.channels < g.c_in
             assert worst_excess(g, np.float32, int(rng.integers(1000))) <= 1
@@ -90,15 +91,17 @@ def test_weight_gradients_match_in_both_forms(monkeypatch, outer):
 
 
 def test_every_shape_of_tile_is_used_and_right():
-    used, shifted, dots = set(), set(), set()
+    used, joint, dots = set(), set(), set()
     for channels, width, taps in ((1, 64, 3), (2, 40, 3), (3, 48, 3), (4, 24, 3), (6, 16, 3), (8, 24, 2), (13, 5, 3), (1, 80, 9)):
         g = geometry.conv((2, 3, 20, width), (channels, 3, taps, taps), 1, "same", 1, 1)
-        for p in plan.walks_y(g, 4, 1)[0].passes:
-            (shifted if p.shifted else used).add(p.shape)
+        for p in plan.walks(g, 4, 1, False)[0].passes:
+            (joint if p.phases > 1 else used).add(p.shape)
         dots.add(int(gradient.sums(g, 4).shape))
         assert worst_excess(g, np.float32, channels) <= 1
+    g = geometry.conv((2, 1, 28, 28), (32, 1, 4, 4), 2, 1, 1, 1)
+    joint |= {p.shape for p in plan.walks(g, 4, 1, True)[0].passes if p.phases == 4}
     assert used == set(range(len(TILES)))
-    assert len(shifted) > 1
+    assert len(joint) > 1
     assert dots == set(range(len(DOT_TILES)))
 
 
@@ -120,16 +123,18 @@ def test_pixels_on_the_rows_of_the_tile(monkeypatch, request, case, dtype, tiny)
     monkeypatch.setattr(plan, "TURNING", -1e9)  # in this form wherever it is possible
     clear_plans()
     g = geometry.conv(*case)
-    walks = plan.walks_y(g, np.dtype(dtype).itemsize, 2)
-    assert all(w.pixels is not None for w in walks if w.block[2] == w.axes[2].outputs)
+    walks = [w for adjoint in (False, True) for w in plan.walks(g, np.dtype(dtype).itemsize, 2, adjoint)]
+    assert all(w.pixels is not None for w in walks if w.block[2] == w.axes[2].outputs and w.passes[0].phases == 1)
     if not tiny:
         assert walks[0].pixels is not None
     assert worst_excess(g, dtype, 3) <= 1
-    by_pixel = direct.contract_y(*normals(0, g.x_shape, g.w_shape, dtype=dtype), g)
+    x, w, y = normals(0, g.x_shape, g.w_shape, g.y_shape, dtype=dtype)
+    by_pixel = direct.contract_y(x, w, g), direct.contract_x(y, w, g)
     monkeypatch.setattr(plan, "TURNING", 1e9)
     clear_plans()
-    assert plan.walks_y(g, np.dtype(dtype).itemsize, 2)[0].pixels is None
-    np.testing.assert_array_equal(direct.contract_y(*normals(0, g.x_shape, g.w_shape, dtype=dtype), g), by_pixel)
+    assert plan.walks(g, np.dtype(dtype).itemsize, 2, False)[0].pixels is None
+    np.testing.assert_array_equal(direct.contract_y(x, w, g), by_pixel[0])
+    np.testing.assert_array_equal(direct.contract_x(y, w, g), by_pixel[1])
     clear_plans()
 
 
@@ -137,7 +142,7 @@ def test_pixels_on_the_rows_of_the_tile(monkeypatch, request, case, dtype, tiny)
 def test_offsets_stay_inside_the_strip(case):
     """Tiles read vectors past their start at every offset: the furthest must lie in the memory taken for the strip."""
     g = geometry_of(case)
-    for walk in (*plan.walks_y(g, 4, 2), *plan.walks_x(g, 4, 2)):
+    for walk in (*plan.walks(g, 4, 2, False), *plan.walks(g, 4, 2, True)):
         for p in walk.passes:
             furthest = int(p.starts[-1]) + int(p.offset.max()) + TILES[p.shape][1] * plan.lanes(4)
             assert furthest <= walk.strip_size
@@ -150,8 +155,12 @@ def test_phases_of_the_adjoint_cover_every_input_once(case):
     g = geometry_of(case)
     merged = lattice.merged(g)
     seen = np.zeros(merged.x_size, int)
-    for walk in plan.walks_x(g, 4, 1):
-        seen[tuple(slice(a.dst_start, a.dst_start + a.dst_step * (a.outputs - 1) + 1, a.dst_step) for a in walk.axes)] += 1
+    for walk in plan.walks(g, 4, 1, True):
+        outputs = [
+            [q for f in range(len(a.phases)) for q in range(a.dst_start + f, a.dst_start + a.dst_step * a.outputs, a.dst_step)]
+            for a in walk.axes
+        ]
+        seen[np.ix_(*([q for q in places if 0 <= q < n] for places, n in zip(outputs, merged.x_size, strict=True)))] += 1
     np.testing.assert_array_equal(seen, 1)
 
 
@@ -203,7 +212,9 @@ def shifted_taps(walk):
 
 
 def shifted_start(walk):
-    axes = (*walk.axes[:2], walk.axes[2]._replace(src_start=tuple(s + 1 for s in walk.axes[2].src_start)))
+    columns = walk.axes[2]
+    moved = tuple(phase._replace(starts=tuple(s + 1 for s in phase.starts)) for phase in columns.phases)
+    axes = (*walk.axes[:2], columns._replace(phases=moved))
     return walk._replace(strip=walk.strip._replace(axes=axes))
 
 
@@ -214,29 +225,90 @@ def dropped_tile(walk):
 @pytest.mark.parametrize("fault", [shifted_taps, shifted_start, dropped_tile])
 def test_planted_faults_are_caught(monkeypatch, fault):
     g = geometry.conv((2, 3, 9, 70), (4, 3, 3, 3), 1, "same", 1, 1)
-    whole = plan.walks_y
+    whole = plan.walks
     clear_plans()
-    monkeypatch.setattr(plan, "walks_y", lambda *args: tuple(fault(walk) for walk in whole(*args)))
+    monkeypatch.setattr(plan, "walks", lambda *args: tuple(fault(walk) for walk in whole(*args)))
     assert worst_excess(g, np.float64, 0) > 1
     monkeypatch.undo()
-    direct.phases.cache_clear()
+    direct.correlations.cache_clear()
     assert worst_excess(g, np.float64, 0) <= 1
 
 
-def test_nan_goes_no_further_than_its_windows():
-    for shape, taps in (((1, 1, 40, 80), 9), ((1, 3, 40, 80), 3)):
-        g = geometry.conv(shape, (1, shape[1], taps, taps), 1, "same", 1, 1)
-        x, w = normals(0, g.x_shape, g.w_shape, dtype=np.float32)
-        x[0, 0, 20, 40] = np.nan
-        reached = np.isnan(cpu.contract_y(x, w, g))[0, 0]
-        assert reached.sum() == taps * taps
-        assert reached[20 - taps // 2 : 21 + taps // 2, 40 - taps // 2 : 41 + taps // 2].all()
+PHASES = [  # x, w, stride, padding, dilation, groups; whose phases stand on the rows of the tile: y's, x's, or both
+    ((2, 1, 28, 28), (32, 1, 4, 4), 2, 1, 1, 1, "x"),  # whole windows of the stride
+    ((2, 3, 41, 45), (8, 3, 7, 7), 2, 3, 1, 1, "x"),  # and not
+    ((1, 2, 30, 31), (5, 2, 4, 6), (2, 3), ((2, 0), (1, 3)), 1, 1, "x"),
+    ((2, 3, 48, 48), (24, 3, 16, 16), 16, "valid", 1, 1, "x"),  # more phases than one walk sums
+    ((1, 1, 4001), (1, 1, 40), 1, 7, 1, 1, "yx"),  # columns dealt out and woven together
+    ((2, 2, 3000), (3, 2, 33), 1, "causal", 1, 1, "y"),
+    ((1, 4, 7, 1500), (4, 1, 1, 24), 1, "valid", 1, 4, "yx"),
+    ((1, 1, 900), (1, 1, 24), 2, 5, 1, 1, "x"),  # of a stride as well
+    ((1, 1, 60, 70), (1, 1, 9, 9), 1, "same", 1, 1, "yx"),  # rows
+]
+
+
+@pytest.mark.parametrize("case", PHASES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tiny", [False, True])
+def test_phases_on_the_rows_of_the_tile(request, case, dtype, tiny):
+    if tiny:
+        request.getfixturevalue("small_blocks")
+    *arguments, joint = case
+    g = geometry.conv(*arguments)
+    for name in joint:
+        walks = plan.walks(g, np.dtype(dtype).itemsize, 2, name == "x")
+        assert all(w.passes[0].phases == np.prod(w.phases) > 1 for w in walks)
+    assert worst_excess(g, dtype, 4) <= 1
+
+
+@pytest.mark.parametrize(
+    "case", [*PHASES, ((1, 1, 40, 80), (1, 1, 9, 9), 1, "same", 1, 1, ""), ((1, 3, 40, 80), (1, 3, 3, 3), 1, 1, 1, 1, "")]
+)
+def test_nan_goes_no_further_than_its_windows(case):
+    """Neither forward nor back: as the definition has it, exactly."""
+    g = geometry.conv(*case[:-1])
+    x, w, y = normals(0, g.x_shape, g.w_shape, g.y_shape, dtype=np.float32)
+    for array in (x, y):
+        array.reshape(-1)[array.size * 5 // 9] = np.nan
+    for mine, right in (
+        (cpu.contract_y(x, w, g), generic.contract_y(x, w, g)),
+        (cpu.contract_x(y, w, g), generic.contract_x(y, w, g)),
+    ):
+        assert 0 < np.isnan(right).sum() < right.size / 2
+        np.testing.assert_array_equal(np.isnan(mine), np.isnan(right))
+
+
+@pytest.mark.parametrize("step", [2, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_samples_are_dealt_out_and_nothing_beside_them_is_read(step, dtype):
+    """Rows of every length, read where they lie among NaN: what is outside of them is zero."""
+    for size, columns, first in itertools.product((1, 7, 16, 33, 70), (1, 5, 8, 17), (-9, -1, 0, 3)):
+        axis = lattice.Axis(0, 1, columns, step, (lattice.Phase(tuple(range(step)), tuple(range(first, first + step))),))
+        s = strip.strip((*lattice.whole((1, 1, 1))[:2], axis), (1, 1, columns), np.dtype(dtype).itemsize, (1, 1, size), 1)
+        guarded = np.full(size + 200, np.nan, dtype)
+        guarded[100 : 100 + size] = np.arange(1, size + 1)
+        filled = np.full(step * s.plane + 200, np.nan, dtype)
+        fill(
+            1, dtype, FILL.fill(strip=s.record, columns=s.width), src=_jit.address_of(guarded) + 100 * guarded.itemsize, to=filled
+        )
+        for part in range(step):
+            wanted = [q + 1 if 0 <= q < size else 0 for q in (first + part + step * j for j in range(s.width))]
+            np.testing.assert_array_equal(filled[part * s.plane :][: s.width], wanted)
+
+
+FILL = _jit.Job("src to", strip=strip.STRIP, columns=1)
+
+
+@_jit.kernel(FILL)
+def fill(worker, workers, job, like):
+    """Fill one plane of a strip."""
+    strip.fill_strip(job.strip, _simd.pointer(job.src, like), 1, 1, (0, 0, 0), 1, job.columns, _simd.pointer(job.to, like))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tall_windows_on_wide_images(dtype):
     g = geometry.conv((1, 1, 70, 900), (1, 1, 33, 5), 1, "same", 1, 1)
-    (walk,) = plan.walks_y(g, 4, 2)
+    (walk,) = plan.walks(g, 4, 2, False)
     assert walk.block[1] > 1
     assert walk.block[2] < 900
     x, w = normals(0, g.x_shape, g.w_shape, dtype=dtype)
@@ -247,6 +319,6 @@ def test_tall_windows_on_wide_images(dtype):
 def test_many_taps_are_planned_in_time_and_memory():
     """A plan is linear in the number of taps: were it quadratic, this would run into the time limit of tests."""
     g = geometry.conv((1, 1, 1_000_000), (1, 1, 100_000), 1, "same", 1, 1)
-    for phase in (*direct.phases(g, 8, 2, False), *direct.phases(g, 8, 2, True)):
-        assert phase.scratch_bytes < 16 << 20
+    for correlation in (*direct.correlations(g, 8, 2, False), *direct.correlations(g, 8, 2, True)):
+        assert correlation.scratch_bytes < 16 << 20
     assert gradient.workspace(g, 8, 2) < 64 << 20

@@ -1,54 +1,81 @@
-"""Where the samples under a window lie: one lattice per axis and output phase, after which strides are gone.
+"""Where the samples under a window lie: per axis one lattice with its output phases, after which strides are gone.
 
-Convolution reads its input at stride * p + dilation * k - pad_lo. Seen from one output phase, that sums, over taps, the
-samples `start + step * t`:
+Convolution reads its input at stride * p + dilation * k - pad_lo. Outputs `step * t + f` of one phase f sum samples
+`start + src_step * t` over their taps:
 
-    contract_y  one phase:  dst p = t                         src q = stride * t + (dilation * k - pad_lo)
-    contract_x  a phase r:  dst q = stride * j + r - pad_lo   src p = j - (dilation * k - r) / stride, for k where it divides
+    contract_y  one phase          y p = t                      x q = stride * t + (dilation * k - pad_lo)
+    contract_x  `stride` phases    x q = q0 + stride * t + f    y p = t + (q0 + f + pad_lo - dilation * k) / stride, if whole
 
-Samples are copied into a strip of memory where those of one residue modulo `step` lie side by side. There every tap is an offset,
-and neighbouring outputs read neighbouring samples.
+and any axis can be split into more phases, where they fill the rows of a tile. Samples are copied into a strip of memory where
+those of one residue modulo `src_step` lie side by side. There every tap is an offset, and neighbouring t read neighbours.
 """
 
 from __future__ import annotations
 
-from itertools import product
 from typing import NamedTuple
 
 from ..geometry import ConvGeometry, Triple
 
+Place = tuple[int, int]  # part of the strip, and offset in it
+
+
+class Phase(NamedTuple):
+    """One output phase of an axis: output t sums `taps`, which read samples `starts[.] + src_step * t`."""
+
+    taps: tuple[int, ...]
+    starts: tuple[int, ...]
+
 
 class Axis(NamedTuple):
-    """One axis of one output phase: output `dst_start + dst_step * t` sums taps at `src_start[.] + src_step * t`."""
+    """One axis: outputs are `dst_start + dst_step * t + f` for t < outputs and each phase f, those inside the destination."""
 
     dst_start: int
     dst_step: int
     outputs: int
     src_step: int
-    taps: tuple[int, ...]
-    src_start: tuple[int, ...]
+    phases: tuple[Phase, ...]  # neighbours; as many as `dst_step`, unless the axis is cut
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Samples that output t = 0 of any phase reads."""
+        return tuple(sorted({s for phase in self.phases for s in phase.starts}))
 
     @property
     def first(self) -> int:
         """First source sample of the strip, for t = 0."""
-        return min(self.src_start, default=0)
+        return min(self.starts, default=0)
 
     @property
     def residues(self) -> tuple[int, ...]:
         """Residues modulo `src_step` that any tap reads: each has its own part of the strip."""
         first = self.first
-        return tuple(sorted({(s - first) % self.src_step for s in self.src_start}))
+        return tuple(sorted({(s - first) % self.src_step for s in self.starts}))
 
     @property
-    def places(self) -> tuple[tuple[int, int], ...]:
-        """Part of the strip and offset in it of each tap."""
+    def places(self) -> tuple[tuple[Place, ...], ...]:
+        """Part of the strip and offset in it of each tap of each phase."""
         first, part = self.first, {residue: i for i, residue in enumerate(self.residues)}
-        return tuple((part[(s - first) % self.src_step], (s - first) // self.src_step) for s in self.src_start)
+        return tuple(
+            tuple((part[(s - first) % self.src_step], (s - first) // self.src_step) for s in phase.starts)
+            for phase in self.phases
+        )
 
     @property
     def reach(self) -> int:
         """Samples of a part of the strip beyond the first that one output reads."""
-        return (max(self.src_start, default=0) - self.first) // self.src_step
+        return (max(self.starts, default=0) - self.first) // self.src_step
+
+    def split(self, parts: int) -> Axis:
+        """Return the same axis with `parts` times as many phases: neighbouring t become phases of their own."""
+        phases = tuple(
+            Phase(phase.taps, tuple(s + self.src_step * u for s in phase.starts)) for u in range(parts) for phase in self.phases
+        )
+        return Axis(self.dst_start, self.dst_step * parts, -(-self.outputs // parts), self.src_step * parts, phases)
+
+    def cut(self, most: int) -> list[Axis]:
+        """Return axes of at most so many phases each that make this one."""
+        starts = range(0, len(self.phases), most)
+        return [self._replace(dst_start=self.dst_start + f, phases=self.phases[f : f + most]) for f in starts]
 
 
 Axes = tuple[Axis, Axis, Axis]
@@ -57,21 +84,25 @@ Axes = tuple[Axis, Axis, Axis]
 def axes_y(g: ConvGeometry) -> Axes:
     """Return the lattice of contract_y, and of x in contract_w."""
     a, b, c = (
-        Axis(0, 1, o, s, tuple(range(k)), tuple(d * j - lo for j in range(k)))
+        Axis(0, 1, o, s, (Phase(tuple(range(k)), tuple(d * j - lo for j in range(k))),))
         for k, o, s, d, lo in zip(g.w_size, g.y_size, g.stride, g.dilation, g.pad_lo, strict=True)
     )
     return a, b, c
 
 
-def axes_x(g: ConvGeometry) -> list[Axes]:
-    """Return the lattices of contract_x: a dense problem of stride 1 for every phase of the stride, so no zero is multiplied."""
-    per_axis = [_phases(*sizes) for sizes in zip(g.x_size, g.w_size, g.y_size, g.stride, g.dilation, g.pad_lo, strict=True)]
-    return [(a, b, c) for a, b, c in product(*per_axis)]
+def axes_x(g: ConvGeometry, shared: bool = False) -> Axes:
+    """Return the lattice of contract_x: a phase for every residue of the stride, so that no zero is multiplied.
+
+    Outputs start at 0, or, for phases that share as many samples as they can, up to a stride before.
+    """
+    sizes = zip(g.x_size, g.w_size, g.stride, g.dilation, g.pad_lo, strict=True)
+    a, b, c = (_adjoint(*s, shared) for s in sizes)
+    return a, b, c
 
 
 def whole(size: Triple) -> Axes:
     """Return the lattice that reads every sample once."""
-    a, b, c = (Axis(0, 1, n, 1, (0,), (0,)) for n in size)
+    a, b, c = (Axis(0, 1, n, 1, (Phase((0,), (0,)),)) for n in size)
     return a, b, c
 
 
@@ -93,13 +124,11 @@ def merged(g: ConvGeometry) -> ConvGeometry:
     return g._replace(**{name: tuple(size) for name, size in sizes.items()})  # type: ignore[arg-type]
 
 
-def _phases(x: int, k: int, y: int, stride: int, dilation: int, pad_lo: int) -> list[Axis]:
+def _adjoint(x: int, k: int, stride: int, dilation: int, pad_lo: int, shared: bool) -> Axis:
+    start = -(pad_lo % stride) if shared else 0
     phases = []
-    for r in range(min(stride, x + pad_lo)):
-        j0 = max(0, -((r - pad_lo) // stride))  # first j with stride * j + r - pad_lo >= 0
-        count = (x - 1 - (r - pad_lo)) // stride - j0 + 1
-        if count > 0:
-            taps = tuple(t for t in range(k) if (dilation * t - r) % stride == 0)
-            starts = tuple(j0 - (dilation * t - r) // stride for t in taps)
-            phases.append(Axis(stride * j0 + r - pad_lo, stride, count, 1, taps, starts))
-    return phases
+    for f in range(stride):
+        r = start + f + pad_lo
+        taps = tuple(t for t in range(k) if (r - dilation * t) % stride == 0)
+        phases.append(Phase(taps, tuple((r - dilation * t) // stride for t in taps)))
+    return Axis(start, stride, -(-(x - start) // stride), 1, tuple(phases))

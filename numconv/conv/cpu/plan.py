@@ -1,11 +1,10 @@
-"""How to walk through one contraction on a CPU: blocks, tiles, passes and offset tables; a pure function of the geometry."""
+"""How to walk through one contraction on a CPU: phases, blocks, passes; a pure function of the geometry."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
-from math import lcm
+from math import lcm, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,9 @@ import numpy as np
 from ..._simd import TILES, VECTOR_BYTES
 from ..geometry import ConvGeometry, Triple
 from .lattice import Axes, axes_x, axes_y, merged
+from .passes import Pass, cycles_of, pass_of, shares, taps_of, tile_cycles
+from .passes import lanes as lanes
+from .passes import tap_offset as tap_offset
 from .strip import LINE, Strip, strip
 
 Table = np.ndarray[Any, Any]
@@ -21,36 +23,33 @@ BLOCK_BYTES = (
     256 << 10
 )  # a strip and the sums of its block stay in a core's own cache: 512 KiB on Zen 3, 1 to 2 MiB on newer cores
 NEAR_BYTES = 24 << 10  # what one tile reads again for the next output channels stays in the first-level cache, of 32 KiB or more
+MOST_PHASES = 64  # summed from one strip
 
 
 TURNING = 0.5  # machine cycles to bring a sum from pixel order into that of storage
 
 
-class Pass(NamedTuple):
-    """Tiles of one shape that sum some of the taps for all outputs, or for every `rows`-th row of them."""
-
-    shape: int  # number in TILES
-    shifted: bool  # rows of the tile are neighbouring rows of one output channel, not output channels
-    offset: Table  # int32 (channels, taps): where in the strip a tap of a channel lies
-    weight: Table  # int64 (taps, rows): which weight it is, for each row of the tile
-    starts: Table  # int64: where in the strip tiles start
-
-    @property
-    def rows(self) -> int:
-        """Rows of a tile."""
-        return TILES[self.shape][0]
-
-
 class Walk(NamedTuple):
-    """One output phase, ready for a kernel."""
+    """Output phases that are computed together, ready for a kernel."""
 
     axes: Axes
     strip: Strip
-    block: tuple[int, int, int]  # images, rows and columns of outputs computed from one strip
+    block: tuple[int, int, int]  # images, rows and columns of outputs of each phase, computed from one strip
     channels: int  # of the source, summed at a time
     panel: int  # output channels of a block
     passes: tuple[Pass, ...]
     pixels: Table | None  # int32: where in the strip the outputs of a block lie, where pixels are the rows of tiles
+
+    @property
+    def phases(self) -> Triple:
+        """Number of phases along each axis."""
+        a, b, c = (len(axis.phases) for axis in self.axes)
+        return a, b, c
+
+    @property
+    def blank(self) -> bool:
+        """Whether there are phases that no tap reaches, where the stride is larger than the window."""
+        return sum(p.phases for p in self.passes if not p.adds) < prod(self.phases)
 
     @property
     def blocks(self) -> tuple[int, int, int]:
@@ -59,30 +58,42 @@ class Walk(NamedTuple):
 
     @property
     def row_pitch(self) -> int:
-        """Numbers from one output channel's sums to the next one's, as far as tiles write; or from one pixel's to the next."""
+        """Numbers from one plane of sums, of a channel and phase, to the next one, as far as tiles write; or of pixels."""
         if self.pixels is not None:
             return even_up(self.panel, wide(self.strip.itemsize))
-        pitch = self.strip.width
-        ends = [
-            int(p.starts[-1]) + (p.rows - 1) * pitch * p.shifted + TILES[p.shape][1] * lanes(self.strip.itemsize)
-            for p in self.passes
-        ]
-        return -(-max(ends, default=0) // 16) * 16
+        images, rows, columns = self.block
+        woven = ((images - 1) * self.strip.rows + rows - 1) * self.strip.width + columns + lanes(self.strip.itemsize)
+        ends = [int(p.starts[-1]) + TILES[p.shape][1] * lanes(self.strip.itemsize) for p in self.passes]
+        return even_up(max(woven, *ends, 0), 16)
+
+    @property
+    def pixel_rows(self) -> int:
+        """Pixels of a phase in the sums: whole tiles, and whole vectors when they are turned."""
+        return 0 if self.pixels is None else even_up(self.pixels.size, lanes(self.strip.itemsize))
 
     @property
     def strip_size(self) -> int:
         """Numbers in a strip, with room for what tiles read past its end."""
-        most_rows, most_vectors = max(r for r, _ in TILES), max(v for _, v in TILES)
-        slack = most_rows * self.strip.width + (most_vectors + 1) * lanes(self.strip.itemsize)
-        return -(-(self.channels * self.strip.parts * self.strip.plane + slack) // 16) * 16
+        most_vectors = max(v for _, v in TILES)
+        slack = (most_vectors + 1) * lanes(self.strip.itemsize)
+        return even_up(self.channels * self.strip.parts * self.strip.plane + slack, 16)
 
     @property
     def sums(self) -> int:
         """Numbers in the sums of a block."""
+        count = prod(self.phases)
         if self.pixels is not None:
-            return self.pixels.size * self.row_pitch
-        most_rows = max((p.rows for p in self.passes if not p.shifted), default=1)
-        return -(-self.panel // most_rows) * most_rows * self.row_pitch
+            return even_up(count * self.pixel_rows * self.row_pitch, 16)
+        planes = max(
+            (even_up(self.panel * p.phases, p.rows) * count // p.phases for p in self.passes), default=self.panel * count
+        )
+        return planes * self.row_pitch
+
+    @property
+    def turned(self) -> int:
+        """Numbers in the sums of a vector of channels, pixels turned into planes."""
+        size = lanes(self.strip.itemsize)
+        return 0 if self.pixels is None else even_up((prod(self.phases) * self.pixel_rows + 1) * size, 16)
 
 
 def wide(itemsize: int) -> int:
@@ -95,48 +106,69 @@ def even_up(n: int, unit: int) -> int:
     return -(-n // unit) * unit
 
 
-def lanes(itemsize: int) -> int:
-    """Numbers in a vector."""
-    return VECTOR_BYTES // itemsize
-
-
 @lru_cache(512)
-def walks_y(g: ConvGeometry, itemsize: int, threads: int) -> tuple[Walk, ...]:
-    """Plan contract_y: one phase over all outputs."""
-    g = merged(g)
-    return (_walk(axes_y(g), g.batch, g.groups, g.c_in, g.c_out, g.x_size, g.w_size, itemsize, threads),)
+def walks(g: ConvGeometry, itemsize: int, threads: int, adjoint: bool) -> tuple[Walk, ...]:
+    """Plan contract_y, or contract_x, its adjoint: one walk over all phases, unless they are too many for one."""
+    m = merged(g)
+    c_src, c_dst = (g.c_out, g.c_in) if adjoint else (g.c_in, g.c_out)
+    axes = _axes(m, c_src, c_dst, itemsize, adjoint)
+    columns = axes[2].cut(MOST_PHASES)
+    rows = axes[1].cut(max(1, MOST_PHASES // len(columns[0].phases)))
+    depths = axes[0].cut(max(1, MOST_PHASES // len(columns[0].phases) // len(rows[0].phases)))
+    size = m.y_size if adjoint else m.x_size
+    return tuple(
+        _walk((a, b, c), g.batch, g.groups, c_src, c_dst, size, m.w_size, itemsize, threads)
+        for a in depths
+        for b in rows
+        for c in columns
+    )
 
 
-@lru_cache(512)
-def walks_x(g: ConvGeometry, itemsize: int, threads: int) -> tuple[Walk, ...]:
-    """Plan contract_x: one phase for every residue of the stride."""
-    g = merged(g)
-    return tuple(_walk(axes, g.batch, g.groups, g.c_out, g.c_in, g.y_size, g.w_size, itemsize, threads) for axes in axes_x(g))
+def _axes(g: ConvGeometry, c_src: int, c_dst: int, itemsize: int, adjoint: bool) -> Axes:
+    """Return the lattice, with more phases than the stride asks for where output channels are too few for the rows of a tile.
+
+    Decided without looking at blocks, which depend on the number of threads: the order of a sum must not.
+    """
+    axes = axes_x(g) if adjoint else axes_y(g)
+    if c_dst >= FEW:
+        return axes
+    depth, rows, columns = shared = axes_x(g, shared=True) if adjoint else axes
+    choices = [(shared, 0.0)]
+    if rows.outputs >= 8 and columns.outputs >= 4 * lanes(itemsize):
+        choices += [((depth, rows.split(m), columns), 0.0) for m, _ in TILES if m > 1]
+    if columns.src_step == 1 and columns.outputs >= 64 * lanes(itemsize):
+        # Dealing samples out to parts of a strip and weaving outputs takes a cycle or two for every vector more than copying.
+        moved = (c_src + c_dst) * len(columns.phases) * depth.outputs * rows.outputs * columns.outputs
+        choices += [((depth, rows, columns.split(parts)), 1.0 * moved) for parts in (2, 4)]
+    best, least = axes, 0.9 * cycles_of(axes, c_src, c_dst, joint=False)
+    for choice, moving in choices:
+        if shares(choice) and (cycles := cycles_of(choice, c_src, c_dst, joint=True) + moving) < least:
+            best, least = choice, cycles
+    return best
+
+
+FEW = 4  # channels that leave rows of a tile empty
 
 
 def _walk(
     axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, size: Triple, w_size: Triple, itemsize: int, threads: int
 ) -> Walk:
-    index = _tap_index(axes, w_size)
+    joint = c_dst < FEW and shares(axes) and cycles_of(axes, c_src, c_dst, True) < cycles_of(axes, c_src, c_dst, False)
+    taps = taps_of(axes, w_size, joint)
     *block, panel = _block(axes, batch, groups, c_src, c_dst, itemsize, threads)
     images, rows, columns = block
-    shift = _shift(axes, c_dst, itemsize)
-    shapes = () if shift is None else (shift, len(TILES) - 1)
-    covered = max((_covered(columns, TILES[k][1], itemsize) for k in shapes), default=0)
-    s = strip(axes, (images, rows, columns), itemsize, size, groups * c_src, covered)
-    channels, whole = _channels(s, c_src, max(len(index), 1), itemsize), (images, rows, columns)
-    pixels = None
-    if shift is None:
-        plain, cycles = _plain(s, whole, channels, panel, index)
-        passes: Iterable[Pass] = [plain]
+    s = strip(axes, (images, rows, columns), itemsize, size, groups * c_src)
+    most = max((len(t.weight) for t in taps), default=1)
+    channels, whole = _channels(s, c_src, most, itemsize), (images, rows, columns)
+    plain = [pass_of(t, s, whole, channels, panel) for t in taps]
+    passes, pixels = tuple(p for p, _ in plain), None
+    if passes and not joint and (columns == axes[2].outputs or images == rows == 1):
         count, turned = images * rows * columns, even_up(panel, wide(itemsize)) // wide(itemsize)
-        by_pixel = -(-count // TILES[0][0]) * turned * _tile_cycles(0, plain.offset.size) + TURNING * count * panel
-        if columns == axes[2].outputs and len(index) and by_pixel < 0.95 * cycles:
-            pixels = _pixels(s, whole)
-            passes = [plain._replace(weight=np.repeat(index[:, None], wide(itemsize), axis=1))]
-    else:
-        passes = _shifted(s, whole, channels, shift, index)
-    return Walk(axes, s, whole, channels, panel, tuple(p for p in passes if p.weight.size), pixels)
+        tiles = -(-count // TILES[0][0]) * turned
+        by_pixel = sum(tiles * tile_cycles(0, p.offset.size) + TURNING * count * panel for p in passes)
+        if by_pixel < 1.0 * sum(cycles for _, cycles in plain):
+            passes, pixels = tuple(p._replace(shape=0) for p in passes), _pixels(s, whole)
+    return Walk(axes, s, whole, channels, panel, passes, pixels)
 
 
 def _pixels(s: Strip, block: tuple[int, int, int]) -> Table:
@@ -149,20 +181,25 @@ def _pixels(s: Strip, block: tuple[int, int, int]) -> Table:
 def _block(axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, itemsize: int, threads: int) -> tuple[int, int, int, int]:
     """Images, rows, columns and channels of a block: what fits in cache, then less if threads would go without work."""
     depth, rows, columns = axes
-    parts = len(depth.taps) * len(rows.residues) * len(columns.residues)
+    parts = len(depth.starts) * len(rows.residues) * len(columns.residues)
+    phases = prod(len(axis.phases) for axis in axes)
     across, tall, long = wide(itemsize), rows.reach, columns.reach
+    least = max(across, 8 * across // phases)
+    # Sums that grow by hundreds of products each time they are touched may lie further away than the strip.
+    products = c_src * max(prod(len(phase.taps) for phase in ph) for ph in product(*(axis.phases for axis in axes)))
+    touched = min(1.0, 256 / max(products, 1))
 
     def fits(i: int, r: int, c: int, d: int) -> bool:
         width = c + long
-        strip, sums = i * (r + tall) * width, ((i - 1) * (r + tall) + r) * width
-        return (min(c_src, 64) * parts * strip + d * sums) * itemsize <= BLOCK_BYTES
+        strip, sums = i * (r + tall) * width, phases * ((i - 1) * (r + tall) + r) * width
+        return (min(c_src, 64) * parts * strip + touched * d * sums) * itemsize <= BLOCK_BYTES
 
     c, r, i, panel = columns.outputs, 1, 1, c_dst
-    while not fits(1, 1, c, panel) and (c > 8 * across or panel > 64):
+    while not fits(1, 1, c, panel) and (c > least or panel > 64):
         if panel > 64:
             panel = -(-panel // 2)
         else:
-            c = max(8 * across, -(-c // (2 * across)) * across)
+            c = max(least, -(-c // (2 * across)) * across)
     while r < rows.outputs and fits(1, r + 1, c, panel):
         r += 1
     while r < min(rows.outputs, 2 * tall) and c > 8 * across:  # a tall window would copy the rows it shares again and again
@@ -185,6 +222,8 @@ def _block(axes: Axes, batch: int, groups: int, c_src: int, c_dst: int, itemsize
         else:
             break
     r, i = even(rows.outputs, r), even(batch, i)
+    if i > 1 and tasks() < 8 * threads:
+        i = -(-batch // even_up(-(-batch // i), threads))  # so few tasks should be equally many for each thread
     return i, r, c, min(c_dst, even_up(panel, _WHOLE))
 
 
@@ -200,124 +239,7 @@ def _channels(s: Strip, c_src: int, taps: int, itemsize: int) -> int:
     """Source channels to sum at a time: what a tile reads of them, and their weights for a block of rows, stay near."""
     rows, vectors = TILES[0]
     tile_lines = (vectors * VECTOR_BYTES + s.axes[2].reach * itemsize) // LINE + 1
-    per_plane = len(set(s.axes[1].places)) * tile_lines * LINE
-    per_channel = per_plane * len(s.axes[0].taps) * len(s.axes[2].residues) + taps * rows * itemsize
-    return even(c_src, max(1, NEAR_BYTES // max(per_channel, 1)))
-
-
-def _cycles(shape: int) -> float:
-    """Machine cycles of a step of a tile: its multiply-adds and loads go two at a time, and a sum takes four cycles.
-
-    Half of the loads of vectors, which start anywhere, straddle two cache lines and count twice.
-    """
-    m, v = TILES[shape]
-    return max(m * v / 2, (m + 1.5 * v + 1) / 2, 4)
-
-
-def _tile_cycles(shape: int, steps: int) -> float:
-    """Machine cycles of a tile: its steps, and storing the sums."""
-    m, v = TILES[shape]
-    return steps * _cycles(shape) + 10 + 2 * m * v
-
-
-def _plain(s: Strip, block: tuple[int, int, int], channels: int, panel: int, index: Table) -> tuple[Pass, float]:
-    """One pass with output channels on the rows of the tile, in the shape that takes the fewest cycles, and those cycles."""
-    offset = tap_offset(s, channels)
-    best: tuple[float, Pass] | None = None
-    for shape, (m, v) in enumerate(TILES):
-        starts = _starts(s, block, range(block[1]), v)
-        cost = len(starts) * -(-panel // m) * _tile_cycles(shape, offset.size)
-        if best is None or cost < best[0]:
-            best = cost, Pass(shape, False, offset, np.repeat(index[:, None], m, axis=1), starts)
-    assert best is not None
-    return best[1], best[0]
-
-
-def _starts(s: Strip, block: tuple[int, int, int], rows: Iterable[int], vectors: int) -> Table:
-    """Where tiles start: over each of some rows by itself, or across all rows as if they were one, if that takes fewer.
-
-    Across, the few samples between rows are computed for nothing. Row by row, tiles must end before the next row starts: what
-    two tiles add to one sum would count twice.
-    """
-    images, block_rows, columns = block
-    step = vectors * lanes(s.itemsize)
-    first = np.add.outer(np.arange(images) * s.rows, np.array(rows)).ravel() * s.width
-    row_by_row = np.add.outer(first, np.arange(0, columns, step)).ravel()
-    if len(first) == images * block_rows:
-        across = np.arange(0, ((images - 1) * s.rows + block_rows - 1) * s.width + columns, step)
-        if len(across) < len(row_by_row) or _covered(columns, vectors, s.itemsize) > s.width:
-            return np.asarray(across, np.int64)
-    return np.asarray(row_by_row, np.int64)
-
-
-def _covered(columns: int, vectors: int, itemsize: int) -> int:
-    """Return how many samples the tiles over a row of `columns` outputs cover."""
-    step = vectors * lanes(itemsize)
-    return -(-columns // step) * step
-
-
-def _shift(axes: Axes, c_dst: int, itemsize: int) -> int | None:
-    """Shape whose rows are best spent on neighbouring rows of one output channel; None where output channels fill them.
-
-    Decided without looking at blocks, which depend on the number of threads: the order of a sum must not.
-    """
-    if c_dst >= 4 or axes[1].outputs < 8 or axes[2].outputs < 4 * lanes(itemsize):
-        return None
-    places, along = axes[1].places, len(axes[2].taps)
-    single = len(TILES) - 1
-    best = min(-(-c_dst // m) * _tile_cycles(k, len(places) * along) / v for k, (m, v) in enumerate(TILES))
-    chosen = None
-    for shape, (m, v) in enumerate(TILES[:single]):
-        common = len(_common(places, m))
-        ends = _tile_cycles(single, (len(places) - common) * along) / TILES[single][1]
-        cost = c_dst * (_tile_cycles(shape, common * along) / (m * v) + ends)
-        if common and cost < 0.9 * best:
-            best, chosen = cost, shape
-    return chosen
-
-
-def _common(places: tuple[tuple[int, int], ...], rows: int) -> list[tuple[int, int]]:
-    """Places in the strip, seen from the first of some neighbouring output rows, that all of them read."""
-    known = set(places)
-    return [(p, o) for p, o in places if all((p, o - m) in known for m in range(rows))]
-
-
-def _shifted(s: Strip, block: tuple[int, int, int], channels: int, shape: int, index: Table) -> Iterable[Pass]:
-    """Yield passes for few output channels: the rows of strip that neighbouring output rows share, then what each has beyond.
-
-    Nothing is multiplied by zero, so a NaN goes no further than its windows.
-    """
-    m, places = TILES[shape][0], s.axes[1].places
-    common, number = _common(places, m), {place: k for k, place in enumerate(places)}
-    shared = set(common)
-    table = index.reshape(len(s.axes[0].taps), len(places), len(s.axes[2].taps))
-
-    def taps_of(chosen: Iterable[int]) -> Table:
-        return table[:, list(chosen), :].ravel()
-
-    shifted = np.stack([taps_of(number[p, o - row] for p, o in common) for row in range(m)], axis=1)
-    starts = _starts(s, block, range(0, block[1], m), TILES[shape][1])
-    yield Pass(shape, True, tap_offset(s, channels, common), shifted, starts)
-    single = len(TILES) - 1
-    for row in range(min(m, block[1])):
-        rest = [k for k, (p, o) in enumerate(places) if (p, o + row) not in shared]
-        offset = tap_offset(s, channels, [places[k] for k in rest])
-        starts = _starts(s, block, range(row, block[1], m), TILES[single][1])
-        yield Pass(single, True, offset, taps_of(rest)[:, None], starts)
-
-
-def tap_offset(s: Strip, channels: int, down: Iterable[tuple[int, int]] | None = None) -> Table:
-    """Where in the strip the samples under each tap of each channel lie, for the first output; rows of taps given or all."""
-    depth, rows, columns = s.axes
-    column_parts, row_parts = len(columns.residues), len(rows.residues)
-    places = rows.places if down is None else list(down)
-    z = np.arange(len(depth.taps)) * (row_parts * column_parts * s.plane)
-    r = np.array([p * column_parts * s.plane + offset * s.width for p, offset in places], np.int64)
-    c = np.array([p * s.plane + offset for p, offset in columns.places], np.int64)
-    channel = np.arange(channels) * (s.parts * s.plane)
-    return (channel[:, None, None, None] + z[:, None, None] + r[:, None] + c).reshape(channels, -1).astype(np.int32)
-
-
-def _tap_index(axes: Axes, w_size: Triple) -> Table:
-    """Return which weights the taps of a phase are."""
-    return np.array([(a * w_size[1] + b) * w_size[2] + c for a, b, c in product(*(axis.taps for axis in axes))], np.int64)
+    per_plane = max(len(set(places)) for places in s.axes[1].places) * tile_lines * LINE
+    depths = max(len(phase.taps) for phase in s.axes[0].phases)
+    columns = max(len({part for part, _ in places}) for places in s.axes[2].places)
+    return even(c_src, max(1, NEAR_BYTES // max(per_plane * depths * columns + taps * rows * itemsize, 1)))

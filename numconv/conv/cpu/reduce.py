@@ -15,7 +15,7 @@ import numpy as np
 from ..._jit import Job, kernel, njit_inner
 from ..._simd import DOT_TILES, TILES, accumulate, at, dot_tile, int32_pointer, number, outer_tile, pointer
 from .strip import STRIP, fill_strip
-from .winograd_basis import turn
+from .winograd_basis import transpose
 
 R0, V0 = TILES[0]  # names of single numbers are constants to Numba, as the tiles need them
 (M0, N0), (M1, N1), (M2, N2) = DOT_TILES
@@ -98,8 +98,8 @@ def turn_y(job: Any, y: Any, count: int, images: int, rows: int, columns: int, t
                 take, give = at(y, i * s.image_step + o * volume + r * s.size[2]), at(block, r * all_columns * wide)
                 if length >= lanes and o + lanes <= count:
                     for p in range(0, length - lanes, lanes):
-                        turn(at(take, p), volume, at(give, p * wide), wide)
-                    turn(at(take, length - lanes), volume, at(give, (length - lanes) * wide), wide)
+                        transpose(at(take, p), volume, at(give, p * wide), wide)
+                    transpose(at(take, length - lanes), volume, at(give, (length - lanes) * wide), wide)
                 else:
                     for k in range(min(lanes, count - o)):
                         for p in range(length):
@@ -199,8 +199,8 @@ def add_columns(
             accumulate(at(source, j * pitch), at(source, part * part_size + j * pitch))
     if outputs == lanes and count >= lanes:
         for j in range(0, count - lanes, lanes):
-            turn(at(source, j * pitch), pitch, at(to, j), to_pitch)
-        turn(at(source, (count - lanes) * pitch), pitch, at(to, count - lanes), to_pitch)
+            transpose(at(source, j * pitch), pitch, at(to, j), to_pitch)
+        transpose(at(source, (count - lanes) * pitch), pitch, at(to, count - lanes), to_pitch)
     else:
         for o in range(outputs):
             for j in range(count):

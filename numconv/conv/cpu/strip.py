@@ -9,6 +9,7 @@ import numpy as np
 from ..._jit import njit_inner
 from ..._simd import VECTOR_BYTES, at, copy, int64_pointer, take_vector, zero
 from ..geometry import Triple
+from .interleave import deal, deal_between
 from .lattice import Axes
 
 LINE = 64  # bytes of a cache line
@@ -39,7 +40,7 @@ class Strip(NamedTuple):
     def parts(self) -> int:
         """Planes of one channel."""
         depth, rows, columns = self.axes
-        return len(depth.taps) * len(rows.residues) * len(columns.residues)
+        return len(depth.starts) * len(rows.residues) * len(columns.residues)
 
     @property
     def plane(self) -> int:
@@ -55,7 +56,7 @@ class Strip(NamedTuple):
         for name, table in zip(("depth_start", "row_residues", "column_residues"), self.tables, strict=True):
             record[name] = table.ctypes.data
         record["depths"], record["row_parts"], record["column_parts"] = (
-            len(depth.taps),
+            len(depth.starts),
             len(rows.residues),
             len(columns.residues),
         )
@@ -70,7 +71,7 @@ def strip(axes: Axes, block: tuple[int, int, int], itemsize: int, size: Triple, 
     """Lay out a strip for blocks of images x rows x columns of outputs."""
     images, rows, columns = block
     width = max(least_width, columns + axes[2].reach)
-    tables = tuple(np.array(t, np.int64) for t in (axes[0].src_start, axes[1].residues, axes[2].residues))
+    tables = tuple(np.array(t, np.int64) for t in (axes[0].starts, axes[1].residues, axes[2].residues))
     return Strip(axes, images, rows + axes[1].reach, width, itemsize, size, channels, tables)
 
 
@@ -83,33 +84,63 @@ def fill_strip(s: Any, src: Any, channels: int, images: int, begin: Any, rows: i
     after the last are zeros.
     """
     depth_start, row_residues = int64_pointer(s.depth_start), int64_pointer(s.row_residues)
-    column_residues = int64_pointer(s.column_residues)
-    size0, size1, size2 = s.size[0], s.size[1], s.size[2]
-    step, width, lanes, plane, plane_rows, image_step = s.step[2], s.width, s.lanes, s.plane, s.rows, s.image_step
-    to = 0
-    for c in range(channels):
-        for z in range(s.depths):
-            q0 = s.step[0] * begin[0] + depth_start[z]
-            for rp in range(s.row_parts):
-                q1_first = s.first[1] + row_residues[rp] + s.step[1] * begin[1]
-                for cp in range(s.column_parts):
-                    first = s.first[2] + column_residues[cp] + step * begin[2]
-                    left = min(columns, max(0, -(first // step)))  # columns before the source starts
-                    right = max(left, min(columns, -((first - size2) // step)))  # and where it ends
+    residues, step, lanes = int64_pointer(s.column_residues), s.step[2], s.lanes
+    size0, size1, size2, row_parts, parts = s.size[0], s.size[1], s.size[2], s.row_parts, s.column_parts
+    row_step, width, plane, plane_rows, image_step = s.step[1], s.width, s.plane, s.rows, s.image_step
+    first = s.first[2] + step * begin[2]
+    dealt = parts == step and (step == 2 or step == 4)
+    high = min(size2 - first, step * columns)
+    for cp in range(1 if dealt else parts):
+        here = first + residues[cp]
+        left = min(columns, max(0, -(here // step)))  # columns before the source starts
+        right = max(left, min(columns, -((here - size2) // step)))  # and where it ends
+        for c in range(channels):
+            for z in range(s.depths):
+                q0 = s.step[0] * begin[0] + depth_start[z]
+                for rp in range(row_parts):
+                    part = at(strip, (((c * s.depths + z) * row_parts + rp) * parts + cp) * plane)
+                    q1_first = s.first[1] + row_residues[rp] + row_step * begin[1]
                     for i in range(images):
-                        if i > 0:
-                            between = (plane_rows - rows) * width
-                            zero(at(strip, to + i * plane_rows * width - between), between)
                         for r in range(rows):
-                            q1 = q1_first + s.step[1] * r
-                            row = at(strip, to + (i * plane_rows + r) * width)
-                            if q0 < 0 or q0 >= size0 or q1 < 0 or q1 >= size1:
-                                zero(row, width)
-                            else:
-                                line = at(src, i * image_step + ((c * size0 + q0) * size1 + q1) * size2 + first)
+                            q1 = q1_first + row_step * r
+                            inside = 0 <= q0 < size0 and 0 <= q1 < size1
+                            row = at(part, (i * plane_rows + r) * width)
+                            line = at(src, i * image_step + ((c * size0 + q0) * size1 + q1) * size2 + here)
+                            if dealt:
+                                deal_row(line, step, -first, high if inside else -first, width, lanes, row, plane)
+                            elif inside:
                                 fill_row(line, step, left, right, width, lanes, row)
-                    zero(at(strip, to + ((images - 1) * plane_rows + rows) * width), lanes)
-                    to += plane
+                            else:
+                                fill_row(line, step, 0, 0, width, lanes, row)
+                    for tail in range(parts if dealt else 1):
+                        clear_gaps(at(part, tail * plane), images, plane_rows, rows, width, lanes)
+
+
+@njit_inner
+def clear_gaps(part: Any, images: int, plane_rows: int, rows: int, width: int, lanes: int) -> None:
+    """Write zeros after the rows of each image, and in a vector after the last."""
+    gap = (plane_rows - rows) * width
+    if gap:
+        for i in range(1, images):
+            zero(at(part, i * plane_rows * width - gap), gap)
+    zero(at(part, ((images - 1) * plane_rows + rows) * width), lanes)
+
+
+@njit_inner
+def deal_row(line: Any, step: int, low: int, high: int, width: int, lanes: int, row: Any, plane: int) -> None:
+    """row[part, j] = line[step * j + part] where low <= step * j + part < high, zero elsewhere, for each part < step."""
+    for j in range(0, width, lanes):
+        u = step * j
+        whole = low <= u and u + step * lanes <= high
+        if step == 2:
+            if whole:
+                deal(at(line, u), at(row, j), plane, 2)
+            else:
+                deal_between(at(line, u), low - u, high - u, at(row, j), plane, 2)
+        elif whole:
+            deal(at(line, u), at(row, j), plane, 4)
+        else:
+            deal_between(at(line, u), low - u, high - u, at(row, j), plane, 4)
 
 
 @njit_inner

@@ -22,7 +22,7 @@ from ..._jit import kernel, njit_inner, scratch, workers
 from ..._simd import VECTOR_BYTES, at, copy, int32_pointer, number, outer_tile, pointer, take_vector, zero
 from ..geometry import ConvGeometry
 from . import winograd_gradient, winograd_tiles
-from .winograd_basis import from_y, from_y_plus, to_w, turn
+from .winograd_basis import from_y, from_y_plus, to_w, transpose
 from .winograd_plan import JOB, SHAPES, plan_of
 from .winograd_samples import place_of, samples_to_basis
 from .winograd_tiles import fits, tiling
@@ -161,8 +161,8 @@ def _bring(w: Any, first: int, outputs: int, step: int, count: int, lanes: int, 
     w = at(w, first * step)
     if outputs == lanes and count >= lanes:
         for j in range(0, count - lanes, lanes):
-            turn(at(w, j), step, at(to, j * lanes), lanes)
-        turn(at(w, count - lanes), step, at(to, (count - lanes) * lanes), lanes)
+            transpose(at(w, j), step, at(to, j * lanes), lanes)
+        transpose(at(w, count - lanes), step, at(to, (count - lanes) * lanes), lanes)
     else:
         for j in range(count):
             for lane in range(lanes):
@@ -235,7 +235,7 @@ def _outputs(job: Any, like: Any, h: int, panel: int, row: int, rows: int, colum
                                 floor, at(out, j * lanes), parts1 * lanes, lanes,
                             )  # fmt: skip
                         for p in range(0, out_row, lanes):
-                            turn(at(out, p * lanes), lanes, at(turned, p), out_row)
+                            transpose(at(out, p * lanes), lanes, at(turned, p), out_row)
                         count = min(lanes, c_dst - first - o * lanes)
                         _store(t, turned, out_row, count, top + i, left, at(dst, o * lanes * plane), plane)
 

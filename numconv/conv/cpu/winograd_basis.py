@@ -106,7 +106,7 @@ def from_w(typing_context, kind, source, source_step, to, to_step):  # type: ign
 
 
 @intrinsic
-def turn(typing_context, source, row, to, to_row):  # type: ignore[no-untyped-def]
+def transpose(typing_context, source, row, to, to_row):  # type: ignore[no-untyped-def]
     """to[j * to_row + i] = source[i * row + j], lanes by lanes."""
     vector = _vector(source.dtype)
 
@@ -121,7 +121,7 @@ def turn(typing_context, source, row, to, to_row):  # type: ignore[no-untyped-de
 
 
 @intrinsic(prefer_literal=True)
-def turn_part(typing_context, source, row, step, first, low, high, count, to):  # type: ignore[no-untyped-def]
+def transpose_part(typing_context, source, row, step, first, low, high, count, to):  # type: ignore[no-untyped-def]
     """to[j * lanes + i] = source[i * row + step * (first + j)], lanes by lanes, 0 and not read unless low <= first + j < high.
 
     Of rows there are `count`; what a missing one would have given is arbitrary. `step` is a literal, 1 or 2.

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..._jit import njit_inner
 from ..._simd import VECTOR_BYTES, at, prefetch, zero
-from .winograd_basis import to_x, to_y, turn, turn_part
+from .winograd_basis import to_x, to_y, transpose, transpose_part
 from .winograd_tiles import Tiling
 
 
@@ -116,11 +116,11 @@ def _fill(src: Any, count: int, size: Any, first: Any, step: Any, rows: int, wid
             for c in range(lanes, 2 * lanes):  # the next channels' rows: too short for the machine to see them coming
                 prefetch(at(source, c * plane + j * across))
             if across == 2:
-                turn_part(source, plane, 2, j, low, high, count, at(to, j * lanes))
+                transpose_part(source, plane, 2, j, low, high, count, at(to, j * lanes))
             elif count == lanes and low <= j and j + lanes <= high:
-                turn(at(source, j), plane, at(to, j * lanes), lanes)
+                transpose(at(source, j), plane, at(to, j * lanes), lanes)
             else:
-                turn_part(source, plane, 1, j, low, high, count, at(to, j * lanes))
+                transpose_part(source, plane, 1, j, low, high, count, at(to, j * lanes))
         for j in range(squares, width):
             column, sample = at(to, j * lanes), at(source, j * across)
             if low <= j < high:
