@@ -47,7 +47,7 @@ class Sums:
         m = merged(g)
         axes, taps = axes_y(m), m.w_size[0] * m.w_size[1] * m.w_size[2]
         self.outer = outer = _outer(m, taps, itemsize)
-        x_panel, y_panel = _panels(g, taps, len(axes[1].residues) * len(axes[2].residues) * len(axes[0].taps), outer)
+        x_panel, y_panel = _panels(g, taps, len(axes[1].residues) * len(axes[2].residues) * len(axes[0].starts), outer)
         images, rows, columns = self.block = _block(m, itemsize, x_panel, y_panel, OUTER_PIXELS if outer else DOT_PIXELS)
         xs = strip(axes, self.block, itemsize, m.x_size, g.groups * g.c_in)
         ys = Strip(
@@ -128,7 +128,7 @@ def _block(g: ConvGeometry, itemsize: int, x_panel: int, y_panel: int, pixels: i
     """Images, rows and columns of pixels: enough for long sums, no more than fits in cache."""
     depth, rows, columns = axes_y(g)
     tall, long = rows.reach, columns.reach
-    planes = x_panel * len(depth.taps) * len(rows.residues) * len(columns.residues) + y_panel
+    planes = x_panel * len(depth.starts) * len(rows.residues) * len(columns.residues) + y_panel
 
     def fits(i: int, r: int, c: int) -> bool:
         return i * (r + tall) * (c + long) * planes * itemsize <= BLOCK_BYTES
