@@ -111,6 +111,7 @@ SMALL_MAPS = [  # x, w, stride, padding, dilation, groups: maps whose rows leave
     ((2, 40, 9, 5), (64, 20, 2, 3), 1, "full", 2, 2),
     ((4, 24, 3, 6, 6), (24, 24, 2, 2, 2), 1, "valid", 1, 1),
     ((5, 3, 9), (48, 3, 3), 1, 1, 1, 1),
+    ((9, 12, 4, 3), (40, 6, 4, 3), 2, "valid", 1, 2),  # one window, all of x
 ]
 
 

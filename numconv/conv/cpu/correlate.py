@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..._jit import Job, kernel, njit_inner
-from ..._simd import TILES, at, int32_pointer, int64_pointer, number, outer_tile, pointer, zero
-from .store import store, turn
+from ..._simd import TILES, at, copy, int32_pointer, int64_pointer, number, outer_tile, pointer, zero
+from .store import store, store_channels, turn
 from .strip import STRIP, fill_strip
+from .winograd_basis import transpose
 
 (R0, V0), (R1, V1), (R2, V2), (R3, V3) = TILES  # names of single numbers are constants to Numba, as the tile needs them
 
@@ -59,11 +60,9 @@ def pack_rows(worker: int, workers: int, job: Any, like: Any) -> None:
             source, first = at(w, h * c_dst * c_src * job.taps), m * rows // phases
             to = at(packed, h * job.packed_size + passes[p * 11 + 10] + m * c_src * taps * rows)
             if phases == 1 and (m + 1) * rows <= c_dst:
-                for c in range(c_src):
-                    for t in range(taps):
-                        take = at(source, first * dst_stride + c * src_stride + weight_of[t])
-                        for r in range(rows):
-                            to[(c * taps + t) * rows + r] = take[r * dst_stride]
+                pack_whole(
+                    at(source, first * dst_stride), dst_stride, src_stride, c_src, weight_of, taps, rows, job.strip.lanes, to
+                )
                 continue
             for c in range(c_src):
                 for t in range(taps):
@@ -72,6 +71,26 @@ def pack_rows(worker: int, workers: int, job: Any, like: Any) -> None:
                         d, f = pair // phases, pair % phases
                         place = d * dst_stride + c * src_stride + weight_of[t * phases + f]
                         to[(c * taps + t) * rows + r] = source[place] if d < c_dst else number(like, 0)
+
+
+@njit_inner
+def pack_whole(
+    source: Any, dst_stride: int, src_stride: int, c_src: int, weight_of: Any, taps: int, rows: int, lanes: int, to: Any
+) -> None:
+    """to[c, tap, row] = source[row * dst_stride + c * src_stride + weight_of[tap]]."""
+    steps, done = c_src * taps, 0
+    if src_stride == taps and dst_stride == steps and rows % lanes == 0:  # rows of a matrix: by squares, twice as fast
+        while done + lanes <= steps:
+            for r in range(0, rows, lanes):
+                transpose(at(source, r * dst_stride + done), dst_stride, at(to, done * rows + r), rows)
+            done += lanes
+    for i in range(done, steps):
+        take = at(source, i // taps * src_stride + weight_of[i % taps])
+        if dst_stride == 1:
+            copy(at(to, i * rows), take, rows)
+        else:
+            for r in range(rows):
+                to[i * rows + r] = take[r * dst_stride]
 
 
 @kernel(JOB)
@@ -115,7 +134,9 @@ def block_of(job: Any, like: Any, worker: int, h: int, image: int, begin: Any, f
             else:
                 sum_rows(job, like, p, h, first, panel, c, count, last, strip, total)
     place, extent = (image, begin), (images, rows, columns)
-    if job.pixels:
+    if job.pixels and job.dst_size[0] * job.dst_size[1] * job.dst_size[2] == 1:
+        store_channels(job, like, total, h * c_dst + first, panel, image, images)
+    elif job.pixels:
         planes = pointer(memory + np.uint64(job.strip_bytes + job.sums_bytes), like)
         count = job.phases[0] * job.phases[1] * job.phases[2]
         for o in range(0, panel, s.lanes):

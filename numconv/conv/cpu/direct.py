@@ -14,7 +14,6 @@ from ..._jit import scratch, workers
 from ..._simd import TILES
 from ..geometry import ConvGeometry
 from . import correlate, plan
-from .lattice import merged
 
 Array = np.ndarray[Any, Any]
 
@@ -37,10 +36,10 @@ class Correlation:
     """A walk as the kernels are told it: its tables in memory, and a job that lacks only the addresses of arrays."""
 
     def __init__(self, walk: plan.Walk, g: ConvGeometry, adjoint: bool) -> None:
-        self.walk = walk
+        g, self.walk = plan.simplified(g, adjoint), walk
         taps, itemsize = prod(g.w_size), walk.strip.itemsize
         c_src, c_dst = (g.c_out, g.c_in) if adjoint else (g.c_in, g.c_out)
-        dst_size = merged(g).x_size if adjoint else merged(g).y_size
+        dst_size = g.x_size if adjoint else g.y_size
         table, packed_size = self._table_of_passes(c_src, c_dst)
         self.packed_bytes = plan.even_up(packed_size * g.groups * itemsize, 64)
         empty = np.empty(0, np.int64)

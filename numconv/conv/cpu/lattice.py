@@ -12,6 +12,7 @@ those of one residue modulo `src_step` lie side by side. There every tap is an o
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 from ..geometry import ConvGeometry, Triple
@@ -122,6 +123,16 @@ def merged(g: ConvGeometry) -> ConvGeometry:
             w, stride, dilation, pad = [1, w[0], 1], [1, stride[0], 1], [1, dilation[0], 1], [0, pad[0], 0]
     sizes = {"x_size": x, "w_size": w, "y_size": y, "stride": stride, "dilation": dilation, "pad_lo": pad}
     return g._replace(**{name: tuple(size) for name, size in sizes.items()})  # type: ignore[arg-type]
+
+
+def joined(g: ConvGeometry) -> ConvGeometry:
+    """Return the same problem with the taps of each channel as channels, where the only window is all of x.
+
+    So every x is a sum of its own, as generators begin from maps of 1x1: a product of matrices once more.
+    """
+    if g.y_size != (1, 1, 1) or g.w_size != g.x_size or any(g.pad_lo) or g.dilation != (1, 1, 1):
+        return g
+    return g._replace(c_in=g.c_in * prod(g.w_size), x_size=(1, 1, 1), w_size=(1, 1, 1))
 
 
 def _adjoint(x: int, k: int, stride: int, dilation: int, pad_lo: int, shared: bool) -> Axis:

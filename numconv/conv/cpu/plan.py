@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._simd import TILES, VECTOR_BYTES
 from ..geometry import ConvGeometry, Triple
-from .lattice import Axes, axes_x, axes_y, merged
+from .lattice import Axes, axes_x, axes_y, joined, merged
 from .passes import Pass, cycles_of, pass_of, shares, taps_of, tile_cycles
 from .passes import lanes as lanes
 from .passes import tap_offset as tap_offset
@@ -109,19 +109,24 @@ def even_up(n: int, unit: int) -> int:
 @lru_cache(512)
 def walks(g: ConvGeometry, itemsize: int, threads: int, adjoint: bool) -> tuple[Walk, ...]:
     """Plan contract_y, or contract_x, its adjoint: one walk over all phases, unless they are too many for one."""
-    m = merged(g)
+    g = simplified(g, adjoint)
     c_src, c_dst = (g.c_out, g.c_in) if adjoint else (g.c_in, g.c_out)
-    axes = _axes(m, c_src, c_dst, itemsize, adjoint)
+    axes = _axes(g, c_src, c_dst, itemsize, adjoint)
     columns = axes[2].cut(MOST_PHASES)
     rows = axes[1].cut(max(1, MOST_PHASES // len(columns[0].phases)))
     depths = axes[0].cut(max(1, MOST_PHASES // len(columns[0].phases) // len(rows[0].phases)))
-    size = m.y_size if adjoint else m.x_size
+    size = g.y_size if adjoint else g.x_size
     return tuple(
-        _walk((a, b, c), g.batch, g.groups, c_src, c_dst, size, m.w_size, itemsize, threads)
+        _walk((a, b, c), g.batch, g.groups, c_src, c_dst, size, g.w_size, itemsize, threads)
         for a in depths
         for b in rows
         for c in columns
     )
+
+
+def simplified(g: ConvGeometry, adjoint: bool) -> ConvGeometry:
+    """Return the same problem as it is planned: products of matrices are windows of one tap."""
+    return merged(joined(g) if adjoint else g)
 
 
 def _axes(g: ConvGeometry, c_src: int, c_dst: int, itemsize: int, adjoint: bool) -> Axes:
@@ -166,7 +171,7 @@ def _walk(
         count, turned = images * rows * columns, even_up(panel, wide(itemsize)) // wide(itemsize)
         tiles = -(-count // TILES[0][0]) * turned
         by_pixel = sum(tiles * tile_cycles(0, p.offset.size) + TURNING * count * panel for p in passes)
-        if by_pixel < 1.0 * sum(cycles for _, cycles in plain):
+        if by_pixel < sum(cycles for _, cycles in plain):
             passes, pixels = tuple(p._replace(shape=0) for p in passes), _pixels(s, whole)
     return Walk(axes, s, whole, channels, panel, passes, pixels)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..._jit import njit_inner
-from ..._simd import add_vector, at, number, pointer
+from ..._simd import add_vector, at, copy, number, pointer
 from .interleave import weave2, weave4
 from .winograd_basis import transpose
 
@@ -16,6 +16,19 @@ def turn(sums: Any, pitch: int, phases: int, pixel_rows: int, pixels: int, lanes
     for f in range(phases):
         for p in range(0, pixels, lanes):
             transpose(at(sums, (f * pixel_rows + p) * pitch), pitch, at(planes, f * pixel_rows + p), phases * pixel_rows)
+
+
+@njit_inner
+def store_channels(job: Any, like: Any, sums: Any, channel: int, channels: int, image: int, images: int) -> None:
+    """Write sums that lie image by image, plus bias, where outputs are single pixels: no need to turn them."""
+    dst, bias, pitch, of_image = pointer(job.dst, like), pointer(job.bias, like), job.row_pitch, job.groups * job.c_dst
+    for i in range(images):
+        to, take = at(dst, (image + i) * of_image + channel), at(sums, i * pitch)
+        if job.bias:
+            for o in range(channels):
+                to[o] = take[o] + bias[channel + o]
+        else:
+            copy(to, take, channels)
 
 
 @njit_inner
