@@ -41,6 +41,7 @@ class Correlation:
         c_src, c_dst = (g.c_out, g.c_in) if adjoint else (g.c_in, g.c_out)
         dst_size = g.x_size if adjoint else g.y_size
         table, packed_size = self._table_of_passes(c_src, c_dst)
+        self.dst_channels = g.groups * c_dst
         self.packed_bytes = plan.even_up(packed_size * g.groups * itemsize, 64)
         empty = np.empty(0, np.int64)
         self.tables = (
@@ -104,6 +105,9 @@ def tile(g: ConvGeometry, itemsize: int, threads: int, adjoint: bool) -> str:
 def _run(correlations: tuple[Correlation, ...], src: Array, w: Array, b: Array | None, dst: Array) -> None:
     if dst.size == 0:
         return
+    channels = correlations[0].dst_channels
+    if b is not None and b.size < channels:  # taps have become channels
+        b = np.repeat(b, channels // b.size)
     src, w, b = flat(src), flat(w), None if b is None else flat(b)
     for c in correlations:
         threads = workers(c.tasks, c.operations)
