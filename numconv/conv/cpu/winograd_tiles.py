@@ -178,17 +178,17 @@ def _best(axis: Along, m: int | None) -> Along:
 
 # Times in products of direct sums at their best, of which float32 on AVX2 does some 35 in a nanosecond on one core: of a product
 # in the basis, then to change one element of the source, of the result and of w. Fitted to 462 contractions with 3 to 160
-# channels, eight of ten within 0.7 and 1.2. Beside them what direct sums take, for each product, number of the source, of the
-# result and of w. Choosing by them took 5 % longer than choosing by the clock.
+# channels, eight of ten within 0.65 and 1.2. Beside them what direct sums take, for each product, number of the source, of the
+# result and of w. Choosing by them took 4 % longer than choosing by the clock.
 IN_BASIS = {
-    "contract_y": (0.79, 18.5, 24.0, 12.0),
-    "contract_x": (0.79, 18.5, 24.0, 12.0),
-    "contract_w": (0.66, 21.0, 14.0, 20.0),
+    "contract_y": (0.93, 19.6, 27.0, 9.9),
+    "contract_x": (0.93, 19.6, 27.0, 9.9),
+    "contract_w": (0.76, 23.7, 15.4, 18.9),
 }
 DIRECT = {
-    "contract_y": (0.63, 48.0, 27.0, 82.0),
-    "contract_x": (0.53, 59.0, 30.0, 196.0),
-    "contract_w": (0.81, 26.0, 32.0, 245.0),
+    "contract_y": (0.78, 38.0, 26.0, 15.0),
+    "contract_x": (0.67, 58.0, 23.0, 116.0),
+    "contract_w": (0.81, 42.0, 15.0, 0.3),
 }
 
 
