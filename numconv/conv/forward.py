@@ -50,8 +50,9 @@ def conv(
     groups : int, default 1
         Number of channel groups convolved apart; `groups=c_in` is depthwise convolution.
     method : {"auto", "direct", "winograd", "fft"}, default "auto"
-        How to compute it and its gradients; `explain` tells what "auto" chooses. "winograd" is for three taps of stride and
-        dilation 1; "fft" lets a NaN or infinity spread, and is never chosen for arrays that hold one.
+        How to compute it and its gradients; `explain` tells what "auto" chooses. "winograd" is for two to five
+        taps along rows or columns, counted in steps of the stride, and either stride or dilation 1; it rounds up to three times
+        as much. "fft" lets a NaN or infinity spread, and is never chosen for arrays that hold one.
     precision : {"default", "highest"}, default "default"
         "highest" computes every sum by its definition.
 

@@ -4,10 +4,10 @@ A task takes a chunk of tiles of outputs, changes the samples under them to the 
 the weights in that basis, a matrix product for each of its elements f, and changes the sums back. contract_x is contract_y with
 channels swapped and taps turned round.
 
-In float32, of normal numbers, the largest error over the largest output was measured as 0.7e-6 to 1.8e-6 for F(4x4), 2e-7 to 5e-7
-for F(2x2) (direct sums: 2e-7 to 5e-7) with 16 to 512 channels, all three contractions; in float64 4e-15 and 6e-16. A NaN or an
-infinity in x reaches all outputs of the tiles whose windows of m + r - 1 samples hold it: up to m - 1 samples further than it
-should.
+In float32, of normal numbers, the largest error over the largest result was measured as 2e-7 to 5e-7 for tiles of 4 elements a
+side, 5e-7 to 2.3e-6 for 5 and 7e-7 to 2.6e-6 for 6 (direct sums: up to 8e-7), with 16 to 512 channels, all three contractions; in
+float64 4e-15 and 6e-16 for 6 and 4. A NaN or an infinity in x reaches all outputs of the tiles whose windows of m + r - 1 samples
+hold it: up to m - 1 samples further than it should.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def tile(g: ConvGeometry, contraction: str) -> str:
     return tiling(g, contraction == "contract_x").name
 
 
-def ulps(g: ConvGeometry, contraction: str) -> float:
+def ulps(g: ConvGeometry, contraction: str, m: int | None = None) -> float:
     """Return how many times the error of direct sums to expect."""
-    n = max(axis.n for axis in tiling(g, contraction == "contract_x").axes)
-    return {4: 1.0, 5: 2.0, 6: 2.8}[n]
+    n = max(axis.n for axis in tiling(g, contraction == "contract_x", m).axes)
+    return {4: 1.0, 5: 2.2, 6: 2.8}[n]
 
 
 def workspace(g: ConvGeometry, itemsize: int, contraction: str, threads: int) -> int:
