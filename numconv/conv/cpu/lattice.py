@@ -137,9 +137,10 @@ def joined(g: ConvGeometry) -> ConvGeometry:
 
 def _adjoint(x: int, k: int, stride: int, dilation: int, pad_lo: int, shared: bool) -> Axis:
     start = -(pad_lo % stride) if shared else 0
-    phases = []
-    for f in range(stride):
-        r = start + f + pad_lo
-        taps = tuple(t for t in range(k) if (r - dilation * t) % stride == 0)
-        phases.append(Phase(taps, tuple((r - dilation * t) // stride for t in taps)))
+    taps: list[list[int]] = [[] for _ in range(stride)]
+    for t in range(k):
+        taps[(dilation * t - start - pad_lo) % stride].append(t)
+    phases = [
+        Phase(tuple(of_f), tuple((start + f + pad_lo - dilation * t) // stride for t in of_f)) for f, of_f in enumerate(taps)
+    ]
     return Axis(start, stride, -(-(x - start) // stride), 1, tuple(phases))

@@ -51,9 +51,9 @@ def store(job: Any, like: Any, planes: Any, layout: Any, channel: int, channels:
     low, count = max(0, -q2), min(step2 * columns, size2 - q2) - max(0, -q2)
     top, bottom = max(0, first1), min(size1, first1 + step1 * (rows - 1) + phases1)
     whole = count == row and phases1 == step1 and phases2 == step2  # rows follow each other without a gap
-    for m in range(channels):
-        add = bias[channel + m] if job.bias else number(like, 0)
-        for i in range(images):
+    for i in range(images):  # planes of one image are neighbours: writing one after the other, memory keeps up
+        for m in range(channels):
+            add = bias[channel + m] if job.bias else number(like, 0)
             plane = (image + i) * of_image + channel + m
             for f0 in range(phases0):
                 q0 = first0 + f0
