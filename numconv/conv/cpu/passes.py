@@ -7,7 +7,6 @@ beyond is a pass by itself, so that nothing is multiplied by zero and a NaN goes
 
 from __future__ import annotations
 
-from functools import reduce
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -56,7 +55,8 @@ def lanes(itemsize: int) -> int:
 
 def taps_of(axes: Axes, w_size: Triple, joint: bool) -> list[Taps]:
     """Return the taps of each phase, or those that all phases share and then the rest of each."""
-    phases = [_taps_of_phase(axes, f, w_size) for f in product(*(range(len(axis.phases)) for axis in axes))]
+    tables = [_tables(axis) for axis in axes]
+    phases = [_taps_of_phase(of_phase, w_size) for of_phase in product(*tables)]
     if not joint:
         return [Taps(f, 1, False, places, index[:, None]) for f, (places, index, _) in enumerate(phases) if index.size]
     shared = [index[common] for _, index, common in phases]
@@ -66,20 +66,25 @@ def taps_of(axes: Axes, w_size: Triple, joint: bool) -> list[Taps]:
     return [first, *(taps for taps in rest if taps.weight.size)]
 
 
-def _taps_of_phase(axes: Axes, f: tuple[int, ...], w_size: Triple) -> tuple[Table, Table, Table]:
+def _tables(axis: Axis) -> list[tuple[Table, Table, Table, Table]]:
+    """Return, for each phase of an axis: its taps, their number among all starts, their places, whether all phases share them."""
+    common, starts = _common(axis), axis.starts
+    return [
+        (
+            np.array(phase.taps, np.int64),
+            np.searchsorted(starts, phase.starts),
+            np.array(places, np.int64).reshape(-1, 2),
+            np.array([start in common for start in phase.starts], bool),
+        )
+        for phase, places in zip(axis.phases, axis.places, strict=True)
+    ]
+
+
+def _taps_of_phase(tables: Any, w_size: Triple) -> tuple[Table, Table, Table]:
     """Return places and weights of the taps of a phase, and which of them all phases share."""
-    depth, rows, columns = (axis.phases[i] for axis, i in zip(axes, f, strict=True))
-    a, b, c = (i.ravel() for i in np.indices((len(depth.taps), len(rows.taps), len(columns.taps))))
-    common: Table = reduce(np.logical_and, (_shared(axis, i)[t] for axis, i, t in zip(axes, f, (a, b, c), strict=True)))
-    z = np.searchsorted(axes[0].starts, depth.starts)
-    row, column = (np.array(axis.places[i], np.int64).reshape(-1, 2) for axis, i in zip(axes[1:], f[1:], strict=True))
-    k0, k1, k2 = (np.array(phase.taps, np.int64) for phase in (depth, rows, columns))
-    return np.column_stack([z[a], row[b], column[c]]), (k0[a] * w_size[1] + k1[b]) * w_size[2] + k2[c], common
-
-
-def _shared(axis: Axis, f: int) -> Table:
-    common = _common(axis)
-    return np.array([start in common for start in axis.phases[f].starts], bool)
+    (k0, z, _, s0), (k1, _, row, s1), (k2, _, column, s2) = tables
+    a, b, c = (i.ravel() for i in np.indices((len(k0), len(k1), len(k2))))
+    return np.column_stack([z[a], row[b], column[c]]), (k0[a] * w_size[1] + k1[b]) * w_size[2] + k2[c], s0[a] & s1[b] & s2[c]
 
 
 def _common(axis: Axis) -> set[int]:
@@ -90,7 +95,7 @@ def _common(axis: Axis) -> set[int]:
 def tap_offset(s: Strip, channels: int, places: Table | None = None) -> Table:
     """Where in the strip the samples under each tap of each channel lie, for the first output; by default all of one phase."""
     if places is None:
-        places = _taps_of_phase(s.axes, (0, 0, 0), (1, 1, 1))[0]
+        places = taps_of(s.axes, (1, 1, 1), joint=False)[0].places
     row_parts, column_parts = len(s.axes[1].residues), len(s.axes[2].residues)
     plane = (places[:, 0] * row_parts + places[:, 1]) * column_parts + places[:, 3]
     offset = plane * s.plane + places[:, 2] * s.width + places[:, 4]
