@@ -306,6 +306,21 @@ def fill(worker, workers, job, like):
     strip.fill_strip(job.strip, _simd.pointer(job.src, like), 1, 1, (0, 0, 0), 1, job.columns, _simd.pointer(job.to, like))
 
 
+@pytest.mark.parametrize("tiny", [False, True])
+def test_nothing_is_written_beside_the_result(request, tiny):
+    """Rows are stored in whole vectors, past their ends: never past the end of the last."""
+    if tiny:
+        request.getfixturevalue("small_blocks")
+    for width, stride, c_dst in itertools.product((3, 7, 14, 29, 70), (1, 2, 3, 4), (1, 13)):
+        g = geometry.conv((2, c_dst, 9, width), (5, c_dst, 4, 3), stride, 1, 1, 1)
+        w, y = normals(width, g.w_shape, g.y_shape, dtype=np.float32)
+        guarded = np.full(2 * c_dst * 9 * width + 400, np.nan, np.float32)
+        direct._run(direct.correlations(g, 4, 1, True), y, w, None, guarded[200:-200].reshape(g.x_shape))
+        assert np.isfinite(guarded[200:-200]).all()
+        assert np.isnan(guarded[:200]).all()
+        assert np.isnan(guarded[-200:]).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tall_windows_on_wide_images(dtype):
     g = geometry.conv((1, 1, 70, 900), (1, 1, 33, 5), 1, "same", 1, 1)
