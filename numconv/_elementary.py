@@ -17,7 +17,7 @@ Shepherd and Laframboise, Chebyshev approximation of (1 + 2x) exp(x^2) erfc(x) i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, nan
+from math import factorial, inf, nan, tau
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -129,6 +129,7 @@ class _Format(NamedTuple):
     log: Sequence[float]  # (log((1 + s) / (1 - s)) - 2 s) / s**3 in s**2, |s| <= 0.1716
     erfc_centre: float
     erfc_most: float  # erfc is 0 beyond
+    turn_terms: int  # of the series of a sine within a quarter of a turn
     erfc: Sequence[float]  # (y + centre) * exp(y**2) * erfc(y) in (y - centre) / (y + centre), 0 <= y <= most
 
     @property
@@ -143,7 +144,7 @@ _FORMATS = {
         (0.693359375, -2.12194440e-4),
         (0.0013929126, 0.008365534, 0.041666538, 0.16666563, 0.5),
         (0.29582158, 0.39988732, 0.66666687),
-        3.0, 10.2,
+        3.0, 10.2, 7,
         (
             -0.00033382452, -0.00049907126, 0.0030780835, -0.0012169644, -0.026836677, 0.11952722, -0.31046662, 0.59022844,
             -0.8833945, 1.0740069,
@@ -161,7 +162,7 @@ _FORMATS = {
             0.14619343499021598, 0.15331487231504806, 0.18182896183643796, 0.22222211037813747, 0.2857142862657023,
             0.3999999999989819, 0.666666666666667,
         ),
-        3.75, 27.3,
+        3.75, 27.3, 12,
         (
             -1.2898780718156364e-09, -4.59895301160274e-09, 6.21651672038894e-09, 4.031880139760462e-08,
             -3.0807220571207246e-08, -2.6471768373591325e-07, 2.8264255291133957e-07, 1.657098463801191e-06,
@@ -207,9 +208,10 @@ def minimum(x: Number, y: Any) -> Number:
     return where(y.compare("==", y), smaller, y) if isinstance(y, Number) else smaller
 
 
-def clip(x: Number, least: Any, most: Any = None) -> Number:
+def clip(x: Number, min: Any = None, max: Any = None) -> Number:  # noqa: A002  (the array API's names)
     """Return x, no less and no more than that."""
-    return maximum(x, least) if most is None else minimum(maximum(x, least), most)
+    raised = x if min is None else maximum(x, min)
+    return raised if max is None else minimum(raised, max)
 
 
 def abs(x: Number) -> Number:  # noqa: A001  (the array API's name)
@@ -275,6 +277,30 @@ def erfc_and_gaussian(x: Number) -> tuple[Number, Number]:
     inverse = 1.0 / (y + f.erfc_centre)
     tail = _polynomial(f.erfc, (y - f.erfc_centre) * inverse) * inverse * gaussian
     return where(x < 0.0, 2.0 - tail, tail), gaussian
+
+
+def cos_of_turn(x: Number) -> Number:
+    """Return cos(2 pi x) for 0 <= x <= 1, to 2 units of rounding of 1."""
+    sign, part = _half_turn(x)
+    return sign * _polynomial(_COSINE[-x.format.turn_terms - 1 :], part * part)
+
+
+def sin_of_turn(x: Number) -> Number:
+    """Return sin(2 pi x) for 0 <= x <= 1, to 2 units of rounding of 1."""
+    sign, part = _half_turn(x)
+    return sign * part * _polynomial(_SINE[-x.format.turn_terms :], part * part)
+
+
+# Taylor's series of sin(2 pi x) / x and cos(2 pi x) in x**2.
+_SINE = [(-1) ** j * tau ** (2 * j + 1) / factorial(2 * j + 1) for j in range(11, -1, -1)]
+_COSINE = [(-1) ** j * tau ** (2 * j) / factorial(2 * j) for j in range(12, -1, -1)]
+
+
+def _half_turn(x: Number) -> tuple[Number, Number]:
+    """Return (-1)**h and x - h / 2, exactly, for the integer h nearest to 2 x."""
+    f = x.format
+    h = (2.0 * x + f.unit_last) - f.unit_last
+    return 2.0 * (h - 1.0) * (h - 1.0) - 1.0, x - 0.5 * h
 
 
 def _exp(x: Number, rest: Number | None = None) -> Number:

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import numpy as np
 
-_ROOMS = ("conv", "linear", "pool", "norm", "activation", "loss")
+_DRAWERS = (*(f"{room}.cpu" for room in ("conv", "linear", "pool", "norm", "activation", "loss")), "train.views")
 
 
 @contextmanager
@@ -82,8 +82,8 @@ def precompile(dtypes: Sequence[str] = ("float32", "float64"), *, progress: Call
         return 0
     from . import _jit, _pointwise, _traced
 
-    for room in _ROOMS:
-        import_module(f"numconv.{room}.cpu")
+    for drawer in _DRAWERS:
+        import_module(f"numconv.{drawer}")
     for pointwise in _pointwise.FORMULAS:
         if pointwise.formula.__module__.startswith(f"{__package__}."):  # not a caller's own
             _traced.make_kernels(pointwise.formula)

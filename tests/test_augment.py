@@ -9,8 +9,9 @@ import math
 import numpy as np
 import pytest
 
+import numconv
 from numconv.train.augment import Augmentation, augment, two_views
-from numconv.train.random import Stream, uniform
+from numconv.train.random import Stream, normal, uniform
 
 STILL = Augmentation(scale=(1, 1), aspect=(1, 1), flip=0, translate=0, brightness=0, contrast=0, noise=0)
 ALL = Augmentation(scale=(0.3, 0.9), flip=0.5, translate=0.1, brightness=0.3, contrast=0.3, noise=0.05)
@@ -120,6 +121,34 @@ def test_noise_has_the_standard_deviation_asked_for():
     n = x.size
     assert abs(difference.mean()) < SIGMAS * 0.05 / np.sqrt(n)
     assert abs(difference.std() / 0.05 - 1) < SIGMAS / np.sqrt(2 * n)
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_noise_is_the_normal_numbers_of_the_sample(view):
+    x, index = np.full((5, 3, 7, 5), 0.5, np.float32), np.array([9, 4, 4, 2**32 - 1, 0])
+    noisy = augment(x, seed=2**63, epoch=7, index=index, view=view, augmentation=STILL._replace(noise=0.05))
+    z = normal(2**63, (Stream.VIEW_NOISE_0, Stream.VIEW_NOISE_1)[view], 7, index, 105).reshape(x.shape)
+    np.testing.assert_allclose(noisy, 0.5 + 0.05 * z.astype(float), rtol=0, atol=1e-7)
+    again = augment(
+        x, seed=2**63, epoch=7, index=index.astype(np.uint32)[::-1], view=view, augmentation=STILL._replace(noise=0.05)
+    )
+    assert np.array_equal(again[::-1], noisy)
+
+
+def test_views_have_the_same_bits_on_any_number_of_threads():
+    x, index = pictures(31, 2, 28, 27), np.arange(31)
+    several = two_views(x, seed=1, epoch=2, index=index, augmentation=ALL)
+    with numconv.threads(1):
+        one = two_views(x, seed=1, epoch=2, index=index, augmentation=ALL)
+    assert [view.tobytes() for view in several] == [view.tobytes() for view in one]
+
+
+def test_a_number_that_is_none_spreads_over_its_own_image_only():
+    x = pictures(3, 1, 9, 9)
+    x[1, 0, 4, 4] = np.nan
+    view = augment(x, seed=0, epoch=0, index=np.arange(3), augmentation=STILL._replace(contrast=0.5, noise=0.1))
+    assert np.isnan(view[1]).all()
+    assert np.isfinite(view[[0, 2]]).all()
 
 
 @pytest.mark.parametrize("shape", [(16, 1, 28, 28), (5, 3, 8, 10), (7, 2, 31)])

@@ -93,6 +93,18 @@ def test_zeros_and_the_smallest_numbers_keep_their_sign_and_digits(dtype):
             np.testing.assert_array_equal(np.signbit(y), np.signbit(x))
 
 
+@DTYPES
+@pytest.mark.parametrize("name", ["cos", "sin"])
+@ON_THE_CPU
+def test_turns(name, dtype):
+    f = pointwise({"cos": lambda xp, x: xp.cos_of_turn(x), "sin": lambda xp, x: xp.sin_of_turn(x)}[name])
+    x = np.concatenate([np.random.default_rng(7).random(500_000), np.arange(17) / 16]).astype(dtype)
+    exact = getattr(np, name)(2 * np.pi * x.astype(WIDER[dtype]))  # pi itself rounded: 2e-16 off at most
+    assert np.max(abs(f(xp, x) - exact)) <= 2 * np.finfo(dtype).eps
+    quarters = np.array([0, 0.5, 1], dtype)
+    np.testing.assert_array_equal(f(xp, quarters), [1, -1, 1] if name == "cos" else [0, 0, 0])
+
+
 @EACH
 def test_a_small_error_would_be_seen(name):
     f, _, ulps = FUNCTIONS[name]
@@ -105,6 +117,7 @@ ARITHMETIC = [
     lambda xp, a, b: xp.maximum(a, b),
     lambda xp, a, b: xp.minimum(a, b),
     lambda xp, a, b: xp.clip(a, -1.0, 2.0) + xp.clip(b, 0.5),
+    lambda xp, a, b: xp.clip(a, max=2.0) + b,
     lambda xp, a, b: xp.where(a < b, a, 2.0) + xp.where(a >= b, -1.0, b),
     lambda xp, a, b: xp.where(xp.logical_not(a <= b), xp.abs(a), -b),
     lambda xp, a, b: xp.astype(a > b, a.dtype) + xp.sign(a) + xp.ones_like(b),
@@ -123,7 +136,7 @@ def test_arithmetic_is_numpys(formula, pairs, dtype):
 
 def test_the_namespace_has_what_formulas_use():
     """Names are the array API's, so that one formula serves both."""
-    lent = {"erfc", "erfc_and_gaussian"}
+    lent = {"erfc", "erfc_and_gaussian", "cos_of_turn", "sin_of_turn"}
     own = [f for f in vars(_elementary).values() if isinstance(f, FunctionType) and f.__module__ == _elementary.__name__]
     public = {f.__name__ for f in own if not f.__name__.startswith("_")}
     assert [name for name in public - lent if not hasattr(xp, name)] == []

@@ -12,6 +12,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+import numconv
 from numconv.train import random
 from numconv.train.random import Stream, bits, normal, permutation, philox, uniform
 
@@ -134,6 +135,18 @@ def test_normal_numbers_are_box_and_mullers(dtype, tolerance):
         for row in u
     ]
     np.testing.assert_allclose(normal(9, Stream.NOISE, 1, np.arange(20), 10, dtype=dtype), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_have_the_same_bits_on_any_number_of_threads(dtype):
+    index = np.arange(37)
+    draws = lambda: [  # noqa: E731
+        normal(3, Stream.NOISE, 5, index, 783, dtype=dtype).tobytes(),
+        bits(3, Stream.NOISE, 5, index, 783).tobytes(),
+    ]
+    several = draws()
+    with numconv.threads(1):
+        assert draws() == several
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

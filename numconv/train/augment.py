@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._jit import njit
-from .random import Stream, normal, uniform
+from .random import Stream, uniform
+from .views import resampled
 
 Images = NDArray[np.float32]
 
@@ -118,15 +118,12 @@ def augment(
     u = uniform(seed, stream, epoch, index, 9, dtype=np.float64)
     images = np.ascontiguousarray(x if x.ndim == 4 else x[:, :, None, :])
     rows, columns = _coordinates(u, images.shape[2], images.shape[3], a)
-    out: Images = np.empty_like(images)
-    _resample(images, rows, columns, out)
-    flat = out.reshape(len(out), math.prod(out.shape[1:]))
-    if a.contrast or a.brightness:
-        _jitter(flat, u[:, 7], u[:, 8], a)
-    if a.noise:
-        flat += normal(seed, noise_stream, epoch, index, flat.shape[1]) * np.float32(a.noise)
-    np.clip(flat, 0, 1, out=flat)
-    return out.reshape(x.shape)
+    contrast, brightness = 1 + a.contrast * (2 * u[:, 7] - 1), 1 + a.brightness * (2 * u[:, 8] - 1)
+    samples = np.ascontiguousarray(index, np.int64)
+    views = resampled(
+        images, rows, columns, contrast * brightness, (1 - contrast) * brightness, a.noise, samples, (seed, noise_stream, epoch)
+    )
+    return views.reshape(x.shape)
 
 
 def _coordinates(u: NDArray[Any], height: int, width: int, a: Augmentation) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -142,7 +139,7 @@ def _coordinates(u: NDArray[Any], height: int, width: int, a: Augmentation) -> t
     left = (1 - wide) * u[:, 3] + a.translate * (2 * u[:, 5] - 1)
     rows, columns = _positions(height, top, tall), _positions(width, left, wide)
     columns = np.where(u[:, 6:7] < a.flip, columns[:, ::-1], columns)
-    return rows, np.ascontiguousarray(columns)
+    return rows, columns
 
 
 def _positions(size: int, start: NDArray[Any], share: NDArray[Any]) -> NDArray[Any]:
@@ -150,37 +147,6 @@ def _positions(size: int, start: NDArray[Any], share: NDArray[Any]) -> NDArray[A
     centres: NDArray[Any] = start[:, None] * size + share[:, None] * (np.arange(size) + 0.5) - 0.5
     np.clip(centres, 0, size - 1, out=centres)
     return centres
-
-
-@njit
-def _resample(x: Any, rows: Any, columns: Any, out: Any) -> None:
-    # Bilinear between the four samples around (row, column). All four are read through int32 tables so that the loop over columns
-    # has neither branches nor conversions. One thread: this is a small part of a training step.
-    n, channels, height, width = x.shape
-    left, right, share = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.float32)
-    for s in range(n):
-        for q in range(width):
-            left[q] = int(columns[s, q])
-            right[q] = min(left[q] + 1, width - 1)
-            share[q] = columns[s, q] - left[q]
-        for p in range(height):
-            low = int(rows[s, p])
-            high = min(low + 1, height - 1)
-            down = np.float32(rows[s, p] - low)
-            for c in range(channels):
-                upper, lower = x[s, c, low], x[s, c, high]
-                for q in range(width):
-                    a = upper[left[q]] + share[q] * (upper[right[q]] - upper[left[q]])
-                    b = lower[left[q]] + share[q] * (lower[right[q]] - lower[left[q]])
-                    out[s, c, p, q] = a + down * (b - a)
-
-
-def _jitter(flat: Images, u_contrast: NDArray[Any], u_brightness: NDArray[Any], a: Augmentation) -> None:
-    contrast = 1 + a.contrast * (2 * u_contrast - 1)
-    brightness = 1 + a.brightness * (2 * u_brightness - 1)
-    mean = flat.mean(axis=1, dtype=np.float64)
-    flat *= (contrast * brightness).astype(np.float32)[:, None]
-    flat += (mean * (1 - contrast) * brightness).astype(np.float32)[:, None]
 
 
 def _check(a: Augmentation) -> None:

@@ -22,13 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .._jit import njit
-
-# Salmon et al., section 4.3: multipliers of the two halves, and what is added to the key words after each round.
-_MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_KEY_STEP_0, _KEY_STEP_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-_ROUNDS = 10
-_HALF, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
+from .philox import PER_BLOCK, block, normals, words
 
 
 class Stream(IntEnum):
@@ -84,7 +78,7 @@ def philox(counter: ArrayLike, key: ArrayLike) -> NDArray[np.uint32]:
     """
     counters = np.array(counter, dtype=np.uint64)
     key = np.array(key, dtype=np.uint64)
-    blocks = [_block(*words, *key) for words in counters.reshape(-1, 4)]
+    blocks = [block(*counter, *key) for counter in counters.reshape(-1, 4)]
     return np.array(blocks, dtype=np.uint32).reshape(counters.shape)
 
 
@@ -121,14 +115,9 @@ def bits(seed: int, stream: int, epoch: int, index: ArrayLike, count: int) -> ND
     >>> bits(0, Stream.ORDER, 0, [0, 1], 2).shape
     (2, 2)
     """
-    seed = _within("seed", seed, 2**64)
-    stream, epoch = _within("stream", stream, 2**32), _within("epoch", epoch, 2**32)
+    at = _counted(seed, stream, epoch)
     count = _within("count", count, 2**34)
-    samples = _indices(index)
-    blocks = -(-count // 4)
-    out = np.empty((samples.size, blocks, 4), dtype=np.uint32)
-    _fill(out, samples, np.uint64(epoch), np.uint64(stream), np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32))
-    return out.reshape(samples.size, 4 * blocks)[:, :count]
+    return words(_indices(index), -(-count // 4), *at)[:, :count]
 
 
 def uniform(
@@ -195,16 +184,11 @@ def normal(
     >>> z.shape, z.dtype.name
     ((128, 20), 'float32')
     """
-    pairs = (_within("count", count, 2**33) + 1) // 2
-    u = uniform(seed, stream, epoch, index, 2 * pairs, dtype=dtype)
-    radius = 1 - u[:, 0::2]  # exact and never 0, so its logarithm is finite
-    np.log(radius, out=radius)
-    radius *= -2
-    np.sqrt(radius, out=radius)
-    angle = u.dtype.type(2 * np.pi) * u[:, 1::2]
-    np.multiply(radius, np.cos(angle), out=u[:, 0::2])
-    np.multiply(radius, np.sin(angle), out=u[:, 1::2])
-    return u[:, :count]
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {np.dtype(dtype)}; needed float32 or float64")
+    at = _counted(seed, stream, epoch)
+    count = _within("count", count, 2**33)
+    return normals(_indices(index), -(-count // PER_BLOCK[np.dtype(dtype).itemsize]), *at, np.dtype(dtype))[:, :count]
 
 
 def permutation(seed: int, stream: int, epoch: int, n: int) -> NDArray[np.int64]:
@@ -236,23 +220,8 @@ def permutation(seed: int, stream: int, epoch: int, n: int) -> NDArray[np.int64]
     return np.argsort(words[:, 1] << np.uint64(32) | words[:, 0], kind="stable").astype(np.int64, copy=False)
 
 
-@njit
-def _fill(out: Any, samples: Any, epoch: Any, stream: Any, key_low: Any, key_high: Any) -> None:
-    for n in range(out.shape[0]):
-        for block in range(out.shape[1]):
-            words = _block(np.uint64(block), samples[n], epoch, stream, key_low, key_high)
-            out[n, block, 0], out[n, block, 1], out[n, block, 2], out[n, block, 3] = words
-
-
-@njit
-def _block(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
-    # Every word is in the low half of a uint64, so that products of two are whole.
-    for _ in range(_ROUNDS):
-        p0, p1 = _MULTIPLIER_0 * c0, _MULTIPLIER_1 * c2
-        c0, c1 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _WORD
-        c2, c3 = (p0 >> _HALF) ^ c3 ^ k1, p0 & _WORD
-        k0, k1 = (k0 + _KEY_STEP_0) & _WORD, (k1 + _KEY_STEP_1) & _WORD
-    return c0, c1, c2, c3
+def _counted(seed: int, stream: int, epoch: int) -> tuple[int, int, int]:
+    return _within("seed", seed, 2**64), _within("stream", stream, 2**32), _within("epoch", epoch, 2**32)
 
 
 def _within(name: str, value: Any, bound: int) -> int:
