@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from math import factorial, inf, nan, tau
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 
 
@@ -173,6 +174,11 @@ _FORMATS = {
         ),
     ),
 }  # fmt: skip
+
+
+def finfo(dtype: Any) -> np.finfo[Any]:
+    """Return what NumPy says of the limits of a type."""
+    return np.finfo(np.float32 if dtype == ir.FloatType() else np.float64)
 
 
 def where(condition: Number, a: Any, b: Any) -> Number:

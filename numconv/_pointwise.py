@@ -14,7 +14,7 @@ from ._array import Array
 
 
 class Pointwise:
-    """A formula `f(xp, *arrays, *parameters)` of up to three arrays of one shape and at most one float.
+    """A formula `f(xp, *arrays, *parameters)` of up to three arrays, the first of them in the shape of the value, and a float.
 
     Called, it is that formula. NumPy arrays of float32 and float64 take a kernel made of it, in which no array but the result
     is written; all else evaluates it in array API, where `formula` is found by itself.
@@ -64,10 +64,11 @@ def _native(xp: ModuleType, arguments: tuple[Any, ...]) -> tuple[list[Array], fl
     first, last = arguments[0], arguments[-1]
     if _array.device(xp, first.dtype) != "cpu":
         return None
-    parameter, arrays = (last, arguments[:-1]) if isinstance(last, float) else (None, arguments)
-    if any(type(a) is not np.ndarray or a.shape != first.shape for a in arrays):
+    one_for_all = isinstance(last, float) or (type(last) is np.ndarray and last.ndim == 0 < first.ndim)
+    parameter, arrays = (float(last), arguments[:-1]) if one_for_all else (None, arguments)
+    if any(type(a) is not np.ndarray for a in arrays):
         return None
-    return [_plain(a) for a in arrays], parameter
+    return [_plain(a if a.shape == first.shape else np.broadcast_to(a, first.shape)) for a in arrays], parameter
 
 
 def _plain(a: Array) -> Array:

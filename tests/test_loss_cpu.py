@@ -21,10 +21,13 @@ FORMULAS = {
 }
 
 
+PARAMETERS = {"delta": 0.8}
+
+
 def arguments(f, size, dtype, seed=0):
     names = f.formula.__code__.co_varnames[1 : f.formula.__code__.co_argcount]
-    arrays = normals(seed, *[(size,) for name in names if name != "delta"], dtype=dtype)
-    return [*(3 * a for a in arrays), *(0.8 for name in names if name == "delta")]
+    arrays = normals(seed, *[(size,) for name in names if name not in PARAMETERS], dtype=dtype)
+    return [*(3 * a for a in arrays), *(PARAMETERS[name] for name in names if name in PARAMETERS)]
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -48,6 +51,20 @@ def test_sums_have_the_same_bits_on_any_number_of_threads(name):
     with numconv.threads(1):
         one = f.sum(xp, *given_arguments)
     assert f.sum(xp, *given_arguments) == one
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 70)] * 3), turned=st.tuples(st.booleans(), st.booleans()),
+    dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_products_are_generic(shape, turned, dtype, seed):
+    m, n, k = shape
+    a, b = normals(seed, (k, m) if turned[0] else (m, k), (n, k) if turned[1] else (k, n), dtype=dtype)
+    a, b = a.T if turned[0] else a, b.T if turned[1] else b
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    bound = np.finfo(dtype).eps * (k + 1) * (abs(wide_a) @ abs(wide_b))
+    assert np.all(abs(cpu.matmul(xp, a, b) - generic.matmul(xp, wide_a, wide_b)) <= bound)
 
 
 @settings(max_examples=60, deadline=None)

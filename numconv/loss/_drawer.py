@@ -11,16 +11,22 @@ from .._array import Array
 from . import generic
 
 
-class CrossEntropies(Protocol):
-    """What a device provides, for float32 and float64 logits with at least one class."""
+class Losses(Protocol):
+    """What a device provides, for float32 and float64."""
 
     def cross_entropy(
         self, xp: ModuleType, logits: Array, labels: Array, smoothing: float
     ) -> tuple[Array, Callable[[Array], Array]]:
-        """Return log sum exp(x) - sum of q x over axis 1, q being 1 - s at the label plus s / classes; and the pullback to x."""
+        """Return log sum exp(x) - sum of q x over axis 1, q being 1 - s at the label plus s / classes; and the pullback to x.
+
+        There is at least one class.
+        """
+
+    def matmul(self, xp: ModuleType, a: Array, b: Array) -> Array:
+        """Return the product of two matrices."""
 
 
-def drawer(xp: Any, dtype: Any) -> CrossEntropies:
+def drawer(xp: Any, dtype: Any) -> Losses:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
     if _array.device(xp, dtype) == "cpu":
         from . import cpu

@@ -80,7 +80,8 @@ def info_nce_loss_vjp(za: Array, zb: Array, temperature: float = 0.07, *, symmet
     temperature = number("temperature", temperature, 0, open_at_least=True)
 
     (a, pull_a), (b, pull_b) = normalised(xp, za), normalised(xp, zb)
-    logits = xp.matmul(a / temperature, xp.matrix_transpose(b))
+    matmul = drawer(xp, a.dtype).matmul
+    logits = matmul(xp, a / temperature, xp.matrix_transpose(b))
     rows = xp.arange(n, device=device(a))
     value, slope = _of_label(xp, logits, rows)
     if symmetric:
@@ -96,8 +97,8 @@ def info_nce_loss_vjp(za: Array, zb: Array, temperature: float = 0.07, *, symmet
         xp,
         dtype,
         value,
-        za=lambda dy: pull_a(dy * xp.matmul(d_logits(), b)),
-        zb=lambda dy: pull_b(dy * xp.matmul(xp.matrix_transpose(d_logits()), a)),
+        za=lambda dy: pull_a(dy * matmul(xp, d_logits(), b)),
+        zb=lambda dy: pull_b(dy * matmul(xp, xp.matrix_transpose(d_logits()), a)),
     )
 
 
@@ -261,7 +262,8 @@ def _among_all(
     """Each row against all others: the value of a loss of their logits, and the gradient in z."""
     unit, pull = normalised(xp, z)
     rows = xp.arange(z.shape[0], device=device(z))
-    logits = xp.matmul(unit / temperature, xp.matrix_transpose(unit))
+    matmul = drawer(xp, z.dtype).matmul
+    logits = matmul(xp, unit / temperature, xp.matrix_transpose(unit))
     # No row may choose itself: logits are from -1/T to 1/T, and e^-1000 is 0. (Minus infinity times 0 would be a NaN.)
     nowhere = xp.full((), -2.0 / temperature - 1000.0, dtype=z.dtype, device=device(z))
     value, slope = loss(xp.where(_equal(xp, rows, rows), nowhere, logits))
@@ -269,7 +271,7 @@ def _among_all(
     @cache
     def d_z() -> Array:
         d_logits = slope()  # z is on both sides of the inner product
-        return pull(xp.matmul(d_logits + xp.matrix_transpose(d_logits), unit) / temperature)
+        return pull(matmul(xp, d_logits + xp.matrix_transpose(d_logits), unit) / temperature)
 
     return value, d_z
 

@@ -1,4 +1,4 @@
-"""Cross entropy of a softmax as Numba kernels: no array of the logits' size is made on the way to the value."""
+"""Cross entropy of a softmax as Numba kernels: no array of the logits' size is made on the way to the value; and products."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _matmul
 from .._jit import Job, Kernel, kernel, workers
 from .._simd import at, int64_pointer, number, pointer
 from .._slab import COLUMNS, exp, largest, log, slab, slabs, sum_exp, sum_shifted
@@ -37,6 +38,21 @@ def cross_entropy(xp: ModuleType, logits: Array, labels: Array, smoothing: float
         return dx
 
     return terms, pull
+
+
+def matmul(xp: ModuleType, a: Array, b: Array) -> Array:
+    """Return the product of two matrices on the register tile, read as they lie, which may be transposed.
+
+    NumPy's own took 7 ms for 256 x 32 by 32 x 256 in a training step, in place of 0.1: its threads and ours wait for one another.
+    """
+    c = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    _matmul.matmul(a, _steps(a), b, _steps(b), c, a.shape[1], None)
+    return c
+
+
+def _steps(a: Array) -> tuple[int, int]:
+    rows, columns = a.strides
+    return rows // a.itemsize, columns // a.itemsize
 
 
 def _run(f: Kernel, smoothing: float, *, x: Array, **others: Array) -> None:

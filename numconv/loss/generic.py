@@ -1,4 +1,4 @@
-"""Cross entropy of a softmax in plain array API: the definition, and what runs where there are no kernels."""
+"""Cross entropy of a softmax and matrix products in plain array API: the definition, and what runs where there are no kernels."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def cross_entropy(xp: ModuleType, logits: Array, labels: Array, smoothing: float
         return (e / total - q) * (xp.expand_dims(share, axis=1) if share.ndim else share)
 
     return xp.squeeze(xp.log(total) - wanted, axis=1), pull
+
+
+def matmul(xp: ModuleType, a: Array, b: Array) -> Array:
+    """Return the product of two matrices."""
+    return xp.matmul(a, b)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from types import ModuleType
 
 from .._array import Array
@@ -79,24 +78,39 @@ def gaussian_nll_loss_vjp(mean: Array, target: Array, logvar: Array, *, reductio
         raise ValueError(f"logvar has shape {tuple(logvar.shape)}; needed one that broadcasts to that of mean, {shape}")
     over = Reduction.read(reduction, shape)
 
-    root = _root_of_exp(xp, -logvar)  # squared it is 1 / sigma
-    z = (target - mean) * root * root
-    z_squared = z * z
-    pull = cache(lambda: z * root * root)  # (target - mean) / sigma^2
+    given = (mean, target, logvar)
 
     def d_logvar(dy: Array) -> Array:
-        d = (0.5 - 0.5 * z_squared) * over.share(dy)
+        d = _half_excess.times(xp, over.share(dy), *given)
         spread = tuple(axis for axis, n in enumerate(shape) if axis < lead or logvar.shape[axis - lead] != n)
         return xp.reshape(xp.sum(d, axis=spread), logvar.shape) if spread else d
 
     return answer(
         xp,
         dtype,
-        over(xp, 0.5 * (z_squared + (logvar + _LOG_2_PI))),
-        mean=lambda dy: pull() * -over.share(dy),
-        target=lambda dy: pull() * over.share(dy),
+        over.of(xp, _nats, *given),
+        mean=lambda dy: _pull.times(xp, -over.share(dy), *given),
+        target=lambda dy: _pull.times(xp, over.share(dy), *given),
         logvar=d_logvar,
     )
+
+
+@pointwise
+def _nats(xp: ModuleType, mean: Array, target: Array, logvar: Array) -> Array:
+    z = _scaled(xp, target - mean, -logvar)
+    return 0.5 * (z * z + (logvar + _LOG_2_PI))
+
+
+@pointwise
+def _half_excess(xp: ModuleType, mean: Array, target: Array, logvar: Array) -> Array:
+    z = _scaled(xp, target - mean, -logvar)
+    return 0.5 - 0.5 * (z * z)
+
+
+@pointwise
+def _pull(xp: ModuleType, mean: Array, target: Array, logvar: Array) -> Array:
+    """Return (target - mean) / sigma^2."""
+    return _scaled(xp, _scaled(xp, target - mean, -logvar), -logvar)
 
 
 def gaussian_kl_loss(mean: Array, logvar: Array, *, reduction: str = "batchmean") -> Array:
@@ -231,22 +245,27 @@ def reparameterize_vjp(mean: Array, logvar: Array, noise: Array) -> tuple[Array,
     """
     xp, dtype, mean, logvar, noise = widened(mean=mean, logvar=logvar, noise=noise)
     same_shape(mean=mean, logvar=logvar, noise=noise)
-    root = _root_of_exp(xp, logvar)  # squared it is sigma
-    scaled = noise * root * root
     return answer(
         xp,
         dtype,
-        mean + scaled,
+        _sample(xp, mean, logvar, noise),
         mean=lambda dy: xp.asarray(dy, copy=True),  # not the caller's own array
-        logvar=lambda dy: scaled * (0.5 * dy),
-        noise=lambda dy: dy * root * root,
+        logvar=lambda dy: _scaled.times(xp, 0.5 * dy, noise, logvar),
+        noise=lambda dy: _scaled(xp, dy, logvar),
     )
 
 
-def _root_of_exp(xp: ModuleType, logvar: Array) -> Array:
-    """Return e^(logvar / 4), clipped to the finite.
+@pointwise
+def _sample(xp: ModuleType, mean: Array, logvar: Array, noise: Array) -> Array:
+    return mean + _scaled(xp, noise, logvar)
 
-    Multiplied in twice it scales by e^(logvar / 2) in two steps, which reach twice the exponents of one; a zero stays a zero even
+
+@pointwise
+def _scaled(xp: ModuleType, a: Array, logvar: Array) -> Array:
+    """Return a * e^(logvar / 2).
+
+    In two steps, of e^(logvar / 4) clipped to the finite, which reach twice the exponents of one; a zero stays a zero even
     beyond, where 0 * inf would be a NaN.
     """
-    return xp.exp(xp.clip(0.25 * logvar, max=float(math.floor(math.log(xp.finfo(logvar.dtype).max)))))
+    root = xp.exp(xp.clip(0.25 * logvar, max=float(math.floor(math.log(xp.finfo(logvar.dtype).max)))))
+    return a * root * root
