@@ -8,7 +8,11 @@ from importlib import import_module
 
 import numpy as np
 
-_DRAWERS = (*(f"{room}.cpu" for room in ("conv", "linear", "pool", "norm", "activation", "loss")), "train.views")
+_DRAWERS = (
+    *(f"{room}.cpu" for room in ("conv", "linear", "pool", "norm", "activation", "loss")),
+    "train.views",
+    "train.adam_cpu",
+)
 
 
 @contextmanager

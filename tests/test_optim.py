@@ -5,7 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import normals
 
+import numconv
 from numconv.train import (
     adam,
     adamw,
@@ -113,6 +117,40 @@ def test_decay_shrinks_weights_and_not_biases():
     moved, _ = optimizer.update(still, optimizer.init(params), params, 0)
     np.testing.assert_allclose(moved["w"], 4.0 * (1 - 0.5 * 0.1), rtol=1e-15)
     np.testing.assert_array_equal(moved["b"], 4.0)
+
+
+@given(
+    shape=st.lists(st.integers(0, 40), min_size=1, max_size=3),
+    dtype=st.sampled_from(["float32", "float64"]),
+    decay=st.sampled_from([0.0, 0.1]),
+    step=st.integers(0, 10**6),
+    turned=st.booleans(),
+)
+def test_the_kernel_of_adam_is_its_formula(shape, dtype, decay, step, turned):
+    p, g, m, v = normals(7, *[shape] * 4, dtype=dtype)
+    g = np.asfortranarray(g) if turned else g[::-1].copy()[::-1]
+    params, state = {"w": p}, {"mean": {"w": m}, "square": {"w": v * v}}
+    moved, after = adamw(1e-2, betas=(0.5, 0.9), eps=1e-3, decay=decay).update({"w": g}, state, params, step)
+    p, g, m, v = (a.astype(np.float64) for a in (p, g, m, v))
+    mean, square = 0.5 * m + 0.5 * g, 0.9 * (v * v) + 0.1 * (g * g)
+    stepped = 1e-2 * mean / (1 - 0.5 ** (step + 1)) / (np.sqrt(square / (1 - 0.9 ** (step + 1))) + 1e-3)
+    eps = np.finfo(dtype).eps
+    expected = p - stepped - 1e-2 * decay * p * (p.ndim > 1)
+    assert moved["w"].dtype == after["mean"]["w"].dtype == after["square"]["w"].dtype == dtype
+    assert np.all(abs(after["mean"]["w"] - mean) <= 2 * eps * (abs(m) + abs(g)))
+    assert np.all(abs(after["square"]["w"] - square) <= 4 * eps * square)
+    assert np.all(abs(moved["w"] - expected) <= 8 * eps * (abs(p) + abs(stepped) + abs(m) + abs(g)))
+
+
+def test_steps_have_the_same_bits_on_any_number_of_threads():
+    params = {"w": normals(1, (300, 501), dtype=np.float32)[0]}
+    grads, optimizer = {"w": params["w"][::-1] ** 3}, adam(0.1)
+    several, _ = optimizer.update(grads, optimizer.init(params), params, 3)
+    norm = global_norm(grads)
+    with numconv.threads(1):
+        one, _ = optimizer.update(grads, optimizer.init(params), params, 3)
+        assert global_norm(grads) == norm
+    assert one["w"].tobytes() == several["w"].tobytes()
 
 
 @pytest.mark.parametrize("optimizer", [sgd(0.1), sgd(0.1, 0.9, nesterov=True), adam(0.1), adamw(0.1)])

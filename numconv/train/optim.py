@@ -1,18 +1,19 @@
 """Optimisers as pairs of functions over trees: `init(params) -> state`, `update(grads, state, params, step) -> (params, state)`.
 
 Nothing given is written to: a step's parameters and state stay valid after the next step. The step number is an argument, from 0,
-so that the state is only arrays. Plain array operations, written so that each array is walked few times: intermediate results
-are updated in place.
+so that the state is only arrays. Plain array operations, written so that each array is walked few times; Adam has a kernel too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from .. import _array
 from .._array import Array
+from .._pointwise import pointwise
 from .._tree import Tree, leaves, tree_map
 from .schedule import Rate, rate_at
 
@@ -22,6 +23,16 @@ class Optimizer(NamedTuple):
 
     init: Callable[[Tree], Tree]
     update: Callable[[Tree, Tree, Tree, int], tuple[Tree, Tree]]
+
+
+class Coefficients(NamedTuple):
+    """A step of Adam: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p = p - scale m / (sqrt(v) + floor) - shrink p."""
+
+    b1: float
+    b2: float
+    scale: float
+    floor: float
+    shrink: float
 
 
 def sgd(rate: Rate, momentum: float = 0.0, *, nesterov: bool = False) -> Optimizer:
@@ -123,12 +134,12 @@ def adamw(rate: Rate, *, betas: tuple[float, float] = (0.9, 0.999), eps: float =
 
     def update(grads: Tree, state: Tree, params: Tree, step: int) -> tuple[Tree, Tree]:
         eta, t = rate_at(rate, step), step + 1
-        mean = tree_map(lambda m, g: _mixed(b1, m, g), state["mean"], grads)
-        square = tree_map(lambda v, g: _mixed(b2, v, g * g), state["square"], grads)
         # w - scale * m / (sqrt(v) + floor) is the formula with numerator and denominator times sqrt(1 - b2**t).
         root = math.sqrt(1 - b2**t)
-        scale, floor = eta * root / (1 - b1**t), eps * root
-        params = tree_map(lambda p, m, v: _moved(p, m, v, scale, floor, eta * decay), params, mean, square)
+        c = Coefficients(b1, b2, eta * root / (1 - b1**t), eps * root, eta * decay)
+        together = zip(*map(leaves, (params, grads, state["mean"], state["square"])), strict=True)
+        after = [_moved(p, g, m, v, c if p.ndim > 1 else c._replace(shrink=0.0)) for p, g, m, v in together]
+        params, mean, square = (_tree_of(params, (arrays[i] for arrays in after)) for i in range(3))
         return params, {"mean": mean, "square": square}
 
     return Optimizer(init, update)
@@ -138,10 +149,13 @@ def global_norm(grads: Tree) -> Array:
     """Return the L2 norm of all numbers in a tree together, as an array without axes; NaN or infinite if any of them is."""
     total: Any = 0.0
     for g in leaves(grads):
-        xp = _array.namespace(g=g)
-        flat = xp.reshape(g, (-1,))
-        total = total + xp.vecdot(flat, flat)
+        total = total + _square.sum(_array.namespace(g=g), g)
     return total**0.5
+
+
+@pointwise
+def _square(xp: ModuleType, g: Array) -> Array:
+    return g * g
 
 
 def clip_by_global_norm(grads: Tree, limit: float) -> tuple[Tree, Array]:
@@ -167,21 +181,34 @@ def clip_by_global_norm(grads: Tree, limit: float) -> tuple[Tree, Array]:
     return tree_map(lambda g: g * factor, grads), norm
 
 
+def _moved(p: Array, g: Array, m: Array, v: Array, c: Coefficients) -> tuple[Array, Array, Array]:
+    """Return one array of parameters, its mean and its square after a step of Adam."""
+    xp = _array.namespace(p=p, g=g, m=m, v=v)
+    if _array.device(xp, p.dtype) == "cpu" and p.dtype == g.dtype == m.dtype == v.dtype:
+        from . import adam_cpu
+
+        return adam_cpu.moved(p, g, m, v, c._asdict())
+    mean, square = _mixed(c.b1, m, g), _mixed(c.b2, v, g * g)
+    away = xp.sqrt(square)
+    away += c.floor
+    after = mean / away
+    after *= -c.scale
+    after += p
+    if c.shrink:
+        after -= c.shrink * p
+    return after, mean, square
+
+
 def _mixed(share: float, old: Array, new: Array) -> Array:
     mixed = share * old
     mixed += (1 - share) * new
     return mixed
 
 
-def _moved(p: Array, m: Array, v: Array, scale: float, floor: float, shrink: float) -> Array:
-    away = _array.namespace(v=v).sqrt(v)
-    away += floor
-    moved = m / away
-    moved *= -scale
-    moved += p
-    if shrink and p.ndim > 1:
-        moved -= shrink * p
-    return moved
+def _tree_of(like: Tree, found: Iterable[Array]) -> Tree:
+    """Return a tree of the structure of another, of leaves in order."""
+    following = iter(found)
+    return tree_map(lambda _: next(following), like)
 
 
 def _zeros(p: Array) -> Array:
