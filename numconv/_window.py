@@ -24,7 +24,7 @@ _WORDS = ("valid", "same", "same_lower", "full", "causal")
 
 def frozen(value: Any) -> Any:
     """Return lists as tuples, at any depth, so that arguments can be the key of a cache."""
-    return tuple(frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 def per_axis(name: str, value: Ints, rank: int, least: int = 1) -> tuple[int, ...]:

@@ -111,11 +111,34 @@ def test_rooms_are_small(path):
 
 
 def test_import_is_cheap():
-    """`import numconv` and `numconv --help` load neither Numba nor CuPy, nor what only training needs."""
+    """`import numconv` loads none of its rooms, and `numconv --help` neither Numba nor CuPy, nor what only training needs."""
+    code = "import sys, numconv; print([m for m in sys.modules if m.startswith('numconv.')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "[]"
     heavy = ("numba", "cupy", "matplotlib", "sklearn", "scipy")
     code = f"import sys, numconv, numconv.cli; print([m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
+
+
+def test_public_names_are_lazy_without_a_difference():
+    """Type checkers, `from numconv import *`, `dir` and whoever asks for an attribute see the same names, of the same rooms."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    checked = next(node for node in tree.body if isinstance(node, ast.If)).body
+    seen = {alias.name: f".{node.module}" for node in checked for alias in node.names}
+    assert seen == numconv._ROOMS
+    assert sorted(seen) == numconv.__all__
+    assert set(numconv.__all__) <= set(dir(numconv))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        numconv.nothing  # noqa: B018
+
+
+def test_functions_go_before_rooms_of_their_name():
+    code = "import numconv.conv.geometry, numconv.train, numconv; from numconv import conv, linear, resize; "
+    code += "print(*(f.__module__ for f in (numconv.conv, numconv.resize, numconv.linear, conv, linear, resize)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    conv, linear, resize = "numconv.conv.forward", "numconv.linear", "numconv.resize"
+    assert found == [conv, resize, linear, conv, linear, resize]
 
 
 def test_public_names_are_all_there():

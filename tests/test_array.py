@@ -14,7 +14,7 @@ from numconv._tree import from_named_leaves, leaves, named_leaves, tree_map
 def test_float_helpers_name_the_argument():
     xp, a, none = _array.floats(a=np.ones(2, np.float32), b=None)
     assert (a.dtype, none) == (np.float32, None)
-    assert xp.__name__ == "array_api_compat.numpy"
+    assert xp.__name__ == "numpy"
     with pytest.raises(TypeError, match="labels has dtype float32; needed an integer dtype"):
         _array.integers(xp, labels=a)
     with pytest.raises(TypeError, match="z has dtype complex128; needed a real floating dtype"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from .. import _array
@@ -37,6 +38,7 @@ class Step(NamedTuple):
     error: float | None
 
 
+@lru_cache(256)
 def drawer(xp: Any, dtype: Any, method: str = "auto", precision: str = "default") -> Contractions:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap.
 

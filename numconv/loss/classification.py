@@ -150,7 +150,7 @@ def cross_entropy_loss_vjp(
 @pointwise
 def bernoulli(xp: ModuleType, logits: Array, target: Array) -> Array:
     """Return -t log s(x) - (1 - t) log(1 - s(x)) for each logit x and target t."""
-    return xp.clip(logits, 0.0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
+    return xp.clip(logits, min=0.0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
 
 
 @pointwise

@@ -290,7 +290,7 @@ def _picked(xp: ModuleType, logits: Array, positives: Array) -> tuple[Array, Cal
     hot = xp.astype(positives, logits.dtype)
     count = xp.sum(hot, axis=1, keepdims=True)
     rows = xp.sum(xp.astype(count > 0, logits.dtype))
-    weights = hot / xp.clip(count * rows, 1.0)
+    weights = hot / xp.clip(count * rows, min=1.0)
     log_p, pull = log_softmax_vjp(logits)
     return -xp.sum(weights * log_p), lambda: pull(-weights)
 

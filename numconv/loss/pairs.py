@@ -172,7 +172,7 @@ def triplet_loss_vjp(
 
     (a, pull_a), (p, pull_p), (q, pull_q) = (normalised(xp, z) for z in (anchor, positive, negative))
     apart = q - p
-    terms = xp.clip(2.0 * xp.sum(a * apart, axis=1) + margin, 0.0)
+    terms = xp.clip(2.0 * xp.sum(a * apart, axis=1) + margin, min=0.0)
 
     def each(dy: Array) -> Array:
         return xp.expand_dims(xp.astype(terms > 0, a.dtype) * (2.0 * over.share(dy)), axis=1)
