@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import numconv
 from numconv import _jit, norm
 from numconv.norm import cpu, generic, geometry
 
@@ -242,6 +243,42 @@ def test_a_pullback_gives_what_is_asked_for(drawer):
     np.testing.assert_array_equal(np.asarray(pull(dy)[1]), dshift)
     with pytest.raises(ValueError, match="wrt names 'scale'; there are gradients for 'x', 'shift'"):
         pull(dy, wrt="scale")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("shape", [(1, 1), (64, 5), (65, 3), (200, 37), (1000, 9), (130, 2, 1)])
+def test_columns_of_many_rows(dtype, offset, shape):
+    case = ("batch", shape, {}, shape[1:2])
+    check_values(dtype, case, offset, 3)
+    (x, scale, dy), (wide, wide_scale, wide_dy) = drawn(dtype, 3, shape, shape[1:2], shape)
+    x, wide = x + x.dtype.type(offset), np.asarray(x + x.dtype.type(offset)).astype(float)
+    _, pullback = norm.batch_norm_vjp(x, scale, scale, eps=0.1)
+    _, expected = norm.batch_norm_vjp(*map(array_api_strict.asarray, (wide, wide_scale, wide_scale)), eps=0.1)
+    for got, wanted in zip(pullback(dy), expected(array_api_strict.asarray(wide_dy)), strict=True):
+        wanted = np.asarray(wanted)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=64 * eps(dtype) * math.sqrt(shape[0]) * (1 + abs(wanted).max()))
+
+
+def test_a_number_that_is_none_stays_in_its_column():
+    x = np.random.default_rng(0).normal(size=(150, 7)).astype("float32")
+    x[70, 2] = np.nan
+    y, pullback = norm.batch_norm_vjp(x)
+    others = [0, 1, 3, 4, 5, 6]
+    for a in (y, pullback(np.ones_like(y))):
+        assert np.isnan(a[:, 2]).all()
+        assert np.isfinite(a[:, others]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_columns_have_the_same_bits_on_any_number_of_threads(dtype):
+    x, scale, dy = drawn(dtype, 1, (1001, 150), (150,), (1001, 150))[0]
+    answers = []
+    for n in (1, numba.config.NUMBA_NUM_THREADS):
+        with numconv.threads(n):
+            y, pullback = norm.batch_norm_vjp(x, scale, scale)
+            answers.append([a.tobytes() for a in (y, *pullback(dy), *norm.batch_norm_statistics(x))])
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
