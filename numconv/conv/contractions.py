@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from .. import _array
@@ -38,7 +39,6 @@ class Step(NamedTuple):
     error: float | None
 
 
-@lru_cache(256)
 def drawer(xp: Any, dtype: Any, method: str = "auto", precision: str = "default") -> Contractions:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap.
 
@@ -47,24 +47,26 @@ def drawer(xp: Any, dtype: Any, method: str = "auto", precision: str = "default"
     ValueError
         If `method` or `precision` is no such word, or these arrays have no choice of methods.
     """
+    method, device = _method(method, precision), _array.device(xp, dtype)
+    if device == "cpu":
+        return _room("cpu").by(method)  # type: ignore[no-any-return]
+    if method not in ("auto", "direct"):
+        raise ValueError(f"method={method!r} is for NumPy arrays of float32 or float64; got {dtype} of {xp.__name__}")
+    return _room(device)  # type: ignore[no-any-return]
+
+
+@lru_cache(64)
+def _method(method: str, precision: str) -> str:
     for name, value, words in (("method", method, METHODS), ("precision", precision, PRECISIONS)):
         if value not in words:
             raise ValueError(f"{name}={value!r}; needed one of {', '.join(map(repr, words))}")
     if precision == "highest":
         if method not in ("auto", "direct"):
             raise ValueError(f"method={method!r} rounds more than precision='highest' allows; needed 'auto' or 'direct'")
-        method = "direct"
-    device = _array.device(xp, dtype)
-    if device == "cpu":
-        from . import cpu
+        return "direct"
+    return method
 
-        return cpu.by(method)
-    if method not in ("auto", "direct"):
-        raise ValueError(f"method={method!r} is for NumPy arrays of float32 or float64; got {dtype} of {xp.__name__}")
-    if device == "cuda":
-        from . import cuda
 
-        return cuda
-    from . import generic
-
-    return generic
+@cache
+def _room(device: str) -> Any:
+    return import_module(f".{device}", __package__)
