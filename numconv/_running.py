@@ -8,11 +8,8 @@ from importlib import import_module
 
 import numpy as np
 
-_DRAWERS = (
-    *(f"{room}.cpu" for room in ("conv", "linear", "pool", "norm", "activation", "loss")),
-    "train.views",
-    "train.adam_cpu",
-)
+_ROOMS = ("conv", "linear", "pool", "norm", "activation", "loss")
+_ELSEWHERE = ("_axis_map", "train.views", "train.adam_cpu")
 
 
 @contextmanager
@@ -86,8 +83,8 @@ def precompile(dtypes: Sequence[str] = ("float32", "float64"), *, progress: Call
         return 0
     from . import _jit, _pointwise, _traced
 
-    for drawer in _DRAWERS:
-        import_module(f"numconv.{drawer}")
+    for module in (*(f"{room}.cpu" for room in _ROOMS), *_ELSEWHERE):
+        import_module(f"numconv.{module}")
     for pointwise in _pointwise.FORMULAS:
         if pointwise.formula.__module__.startswith(f"{__package__}."):  # not a caller's own
             _traced.make_kernels(pointwise.formula)

@@ -1,4 +1,4 @@
-"""Linear maps along one axis, such as interpolation and averages over bins, and their adjoints, in array API.
+"""Linear maps along one axis, such as interpolation and averages over bins, and their adjoints: in array API, or a kernel.
 
 The matrix of such a map has few entries in a row, and only those are kept: a row reads nothing else, so a NaN spreads no further
 than the windows it is in.
@@ -12,6 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from ._array import Array
+from ._array import device as drawer_of
 
 Matrix = np.ndarray[Any, Any]
 
@@ -49,6 +50,10 @@ def axis_map(size: int, source: Matrix, weight: Matrix) -> AxisMap:
 def apply(m: AxisMap, x: Array, axis: int) -> Array:
     """Return x with the map applied along one axis, counted from the front."""
     xp = array_namespace(x)
+    if drawer_of(xp, x.dtype) == "cpu":
+        from . import _axis_map
+
+        return _axis_map.apply(m.source, m.weight, x, axis)
     y: Array = None
     for source, weight in zip(m.source, m.weight, strict=True):
         factor = xp.asarray(weight, dtype=x.dtype, device=device(x))

@@ -26,6 +26,7 @@ FOUNDATIONS = {
     "_cuda",
     "_tree",
     "_separable",
+    "_axis_map",
 }
 # Each layer may import itself and what stands below it.
 LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"about", "cli", "__main__"}]

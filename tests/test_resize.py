@@ -7,12 +7,14 @@ from math import floor, prod
 from pathlib import Path
 
 import array_api_strict
+import numba
 import numpy as np
 import pytest
 import scipy.ndimage
 from hypothesis import given
 from hypothesis import strategies as st
 
+import numconv
 from numconv.resize import geometry, resize, resize_vjp
 
 MODES = ["nearest", "linear", "cubic"]
@@ -60,6 +62,19 @@ def by_matrices(x, sizes, mode, absolute=False):
         m = matrix(mode, n, out)
         x = np.moveaxis(np.tensordot(abs(m) if absolute else m, x, (1, axis)), 0, axis)
     return x
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_same_bits_on_any_number_of_threads(mode, dtype):
+    x, _ = drawn(dtype, 0, (7, 5, 33, 41))
+    x = x.transpose(0, 1, 3, 2)
+    answers = []
+    for n in (1, numba.config.NUMBA_NUM_THREADS):
+        with numconv.threads(n):
+            y, pullback = resize_vjp(x, (60, 29), mode=mode)
+            answers.append((y.tobytes(), pullback(y).tobytes()))
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("mode", MODES)
