@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from . import _elementary
 from ._elementary import Number
 from ._jit import Job, Kernel, njit_inner, workers
+from ._memory import empty
 from ._simd import number, pointer
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +44,7 @@ def traced(f: Callable[..., Number]) -> Any:
 
 def scaled(formula: Callable[..., Any], scale: Array | float, arrays: list[Array], parameter: float | None) -> Array:
     """Return scale * formula(xp, *arrays, parameter), where the scale is a number or has the shape of the arrays."""
-    y = np.empty(arrays[0].shape, arrays[0].dtype)
+    y = empty(arrays[0].shape, arrays[0].dtype)
     if isinstance(scale, float):
         _run(_by_number, formula, arrays, parameter, y, scale=scale)
     else:

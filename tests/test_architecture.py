@@ -27,6 +27,7 @@ FOUNDATIONS = {
     "_tree",
     "_separable",
     "_axis_map",
+    "_memory",
 }
 # Each layer may import itself and what stands below it.
 LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"about", "cli", "__main__"}]

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _array
 from .._array import Array
+from .._memory import Pool
 from .._tree import Tree, named_leaves
 from .batch import Batch, Model, take, to_host
 from .data import batches
@@ -157,13 +158,14 @@ def _steps(
     seed: int,
     clip: float | None,
 ) -> Iterator[Step]:
-    per_epoch = steps_per_epoch(x.shape[0], batch_size)
+    per_epoch, pool = steps_per_epoch(x.shape[0], batch_size), Pool()
     for epoch in range(step.number // per_epoch, epochs):
         done = step.number % per_epoch
         order = batches(x.shape[0], batch_size, seed=seed, epoch=epoch, drop_last=True)
         for index in islice(order, done, None):
             batch = take(x, y, index, epoch=epoch, seed=seed)
-            with np.errstate(over="ignore", invalid="ignore"):  # numbers that are not finite are refused by name, not warned of
+            # Numbers that are not finite are refused by name, not warned of.
+            with pool, np.errstate(over="ignore", invalid="ignore"):
                 step = _advanced(model, step, batch, optimizer, clip, per_epoch)
             yield step
 
