@@ -9,6 +9,7 @@ import numpy as np
 
 from .._array import flat
 from .._matmul import matmul
+from .._memory import empty
 
 Array = np.ndarray[Any, Any]
 
@@ -16,7 +17,7 @@ Array = np.ndarray[Any, Any]
 def contract_y(x: Array, w: Array, b: Array | None = None) -> Array:
     """y[n,o] = sum over i of w[o,i] * x[n,i], plus b[o]."""
     outputs, inputs = w.shape
-    y = np.empty((prod(x.shape[:-1]), outputs), x.dtype)
+    y = empty((prod(x.shape[:-1]), outputs), x.dtype)
     matmul(flat(x), (inputs, 1), flat(w), (1, inputs), y, inputs, None if b is None else flat(b))
     return y.reshape(*x.shape[:-1], outputs)
 
@@ -24,7 +25,7 @@ def contract_y(x: Array, w: Array, b: Array | None = None) -> Array:
 def contract_x(y: Array, w: Array) -> Array:
     """x[n,i] = sum over o of w[o,i] * y[n,o]."""
     outputs, inputs = w.shape
-    x = np.empty((prod(y.shape[:-1]), inputs), y.dtype)
+    x = empty((prod(y.shape[:-1]), inputs), y.dtype)
     matmul(flat(y), (outputs, 1), flat(w), (inputs, 1), x, outputs, None)
     return x.reshape(*y.shape[:-1], inputs)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..._array import flat
 from ..._jit import scratch, workers
+from ..._memory import empty
 from ..._simd import TILES
 from ..geometry import ConvGeometry
 from . import correlate, plan
@@ -20,14 +21,14 @@ Array = np.ndarray[Any, Any]
 
 def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
-    y = np.empty(g.y_shape, x.dtype)
+    y = empty(g.y_shape, x.dtype)
     _run(correlations(g, x.itemsize, numba.get_num_threads(), False), x, w, b, y)
     return np.maximum(y, 0, out=y) if rectify else y
 
 
 def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
-    x = np.empty(g.x_shape, y.dtype)
+    x = empty(g.x_shape, y.dtype)
     _run(correlations(g, y.itemsize, numba.get_num_threads(), True), y, w, b, x)
     return np.maximum(x, 0, out=x) if rectify else x
 
@@ -43,13 +44,13 @@ class Correlation:
         table, packed_size = self._table_of_passes(c_src, c_dst)
         self.dst_channels = g.groups * c_dst
         self.packed_bytes = plan.even_up(packed_size * g.groups * itemsize, 64)
-        empty = np.empty(0, np.int64)
+        empty = np.nothing(0, np.int64)
         self.tables = (
             table,
-            np.concatenate([p.offset.ravel() for p in walk.passes] or [empty]).astype(np.int32),
-            np.concatenate([p.weight.ravel() for p in walk.passes] or [empty]),
-            np.concatenate([p.starts for p in walk.passes] or [empty]),
-            empty if walk.pixels is None else walk.pixels,
+            np.concatenate([p.offset.ravel() for p in walk.passes] or [nothing]).astype(np.int32),
+            np.concatenate([p.weight.ravel() for p in walk.passes] or [nothing]),
+            np.concatenate([p.starts for p in walk.passes] or [nothing]),
+            nothing if walk.pixels is None else walk.pixels,
             np.arange(walk.channels * taps, dtype=np.int32) * plan.wide(itemsize),
         )
         images, rows, columns = walk.block

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..._array import flat
 from ..._jit import kernel, njit_inner, scratch, workers
+from ..._memory import empty
 from ..._simd import VECTOR_BYTES, at, copy, int32_pointer, number, outer_tile, pointer, take_vector, zero
 from ..geometry import ConvGeometry
 from . import winograd_gradient, winograd_tiles
@@ -36,12 +37,12 @@ Array = np.ndarray[Any, Any]
 
 def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False, m: int | None = None) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]; m, if given, of F(m, r)."""
-    return _run(x, w, b, np.empty(g.y_shape, x.dtype), g, False, rectify, m)
+    return _run(x, w, b, empty(g.y_shape, x.dtype), g, False, rectify, m)
 
 
 def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False, m: int | None = None) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]; m as above."""
-    return _run(y, w, b, np.empty(g.x_shape, y.dtype), g, True, rectify, m)
+    return _run(y, w, b, empty(g.x_shape, y.dtype), g, True, rectify, m)
 
 
 def contract_w(x: Array, y: Array, g: ConvGeometry, m: int | None = None) -> Array:
