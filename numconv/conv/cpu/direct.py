@@ -44,7 +44,7 @@ class Correlation:
         table, packed_size = self._table_of_passes(c_src, c_dst)
         self.dst_channels = g.groups * c_dst
         self.packed_bytes = plan.even_up(packed_size * g.groups * itemsize, 64)
-        empty = np.nothing(0, np.int64)
+        nothing = np.empty(0, np.int64)
         self.tables = (
             table,
             np.concatenate([p.offset.ravel() for p in walk.passes] or [nothing]).astype(np.int32),
