@@ -43,7 +43,7 @@ def cross_entropy(xp: ModuleType, logits: Array, labels: Array, smoothing: float
 def matmul(xp: ModuleType, a: Array, b: Array) -> Array:
     """Return the product of two matrices on the register tile, read as they lie, which may be transposed.
 
-    NumPy's own took 7 ms for 256 x 32 by 32 x 256 in a training step, in place of 0.1: its threads and ours wait for one another.
+    256 x 32 by 32 x 256 take 0.08 ms. NumPy's own take 0.13 on one thread, but 8 where two of its threads wait for one another.
     """
     c = np.empty((a.shape[0], b.shape[1]), a.dtype)
     _matmul.matmul(a, _steps(a), b, _steps(b), c, a.shape[1], None)
