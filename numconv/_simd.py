@@ -257,16 +257,16 @@ def take_vector(typing_context, line, step, first, low, high, to):  # type: igno
 
 
 @intrinsic
-def add_vector(typing_context, source, number, to):  # type: ignore[no-untyped-def]
-    """to[lanes] = source[lanes] + number."""
+def add_vector(typing_context, source, number, floor, to):  # type: ignore[no-untyped-def]
+    """to[lanes] = source[lanes] + number, but not less than floor; NaN stays."""
     vector = vector_of(to.dtype.bitwidth)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = load_vector(builder, args[0], _int(0), vector)
-        store_vector(builder, builder.fadd(value, spread(builder, args[1], vector)), args[2], _int(0))
+        value, add, floor = load_vector(builder, args[0], _int(0), vector), *(spread(builder, a, vector) for a in args[1:3])
+        store_vector(builder, at_least(builder, builder.fadd(value, add), floor), args[3], _int(0))
         return context.get_dummy_value()
 
-    return types.void(source, number, to), build
+    return types.void(source, number, floor, to), build
 
 
 @intrinsic

@@ -315,10 +315,30 @@ def test_nothing_is_written_beside_the_result(request, tiny):
         g = geometry.conv((2, c_dst, 9, width), (5, c_dst, 4, 3), stride, 1, 1, 1)
         w, y = normals(width, g.w_shape, g.y_shape, dtype=np.float32)
         guarded = np.full(2 * c_dst * 9 * width + 400, np.nan, np.float32)
-        direct._run(direct.correlations(g, 4, 1, True), y, w, None, guarded[200:-200].reshape(g.x_shape))
+        direct._run(direct.correlations(g, 4, 1, True), y, w, None, False, guarded[200:-200].reshape(g.x_shape))
         assert np.isfinite(guarded[200:-200]).all()
         assert np.isnan(guarded[:200]).all()
         assert np.isnan(guarded[-200:]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_rectifier_cuts_off_what_is_below_zero_and_nothing_else(dtype):
+    """However rows are stored: whole, woven from 2 to 5 phases, turned from pixels, or as single pixels."""
+    shapes = [
+        ((2, 3, 9, 21), (5, 3, 4, 3)),
+        ((3, 17, 7, 7), (24, 17, 3, 3)),
+        ((4, 9, 3, 3), (16, 9, 3, 3)),
+        ((1, 1, 900), (1, 1, 60)),
+    ]
+    for (x_shape, w_shape), stride in itertools.product(shapes, (1, 2, 3, 4, 5)):
+        g = geometry.conv(x_shape, w_shape, stride, 1 if len(x_shape) == 4 and x_shape[2] != 3 else 0, 1, 1)
+        x, w, y, b = normals(stride, g.x_shape, g.w_shape, g.y_shape, (w_shape[0],), dtype=dtype)
+        x[0, 0, ..., 1], y[-1, 0, ..., -1] = np.nan, np.nan
+        for plain, rectified in (
+            (direct.contract_y(x, w, g, b), direct.contract_y(x, w, g, b, True)),
+            (direct.contract_x(y, w, g), direct.contract_x(y, w, g, None, True)),
+        ):
+            np.testing.assert_array_equal(rectified, np.maximum(plain, 0))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -28,7 +28,7 @@ PASS = np.dtype(
 )
 
 JOB = Job(
-    "src w packed bias dst scratch passes tap_offset tap_index tile_start pixel_offset weight_step",
+    "src w packed bias floor dst scratch passes tap_offset tap_index tile_start pixel_offset weight_step",
     strip=STRIP, pixels=1, pass_count=1, blank=1, batch=1, groups=1, c_src=1, c_dst=1, taps=1,
     dst_stride=1, src_stride=1, packed_size=1, channels=1, panel=1, panels=1, images=1, rows=1, columns=1,
     reach=1, blocks=4, outputs=3, phases=3, sums=1,

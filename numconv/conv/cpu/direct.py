@@ -22,15 +22,15 @@ Array = np.ndarray[Any, Any]
 def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
     y = empty(g.y_shape, x.dtype)
-    _run(correlations(g, x.itemsize, numba.get_num_threads(), False), x, w, b, y)
-    return np.maximum(y, 0, out=y) if rectify else y
+    _run(correlations(g, x.itemsize, numba.get_num_threads(), False), x, w, b, rectify, y)
+    return y
 
 
 def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
     x = empty(g.x_shape, y.dtype)
-    _run(correlations(g, y.itemsize, numba.get_num_threads(), True), y, w, b, x)
-    return np.maximum(x, 0, out=x) if rectify else x
+    _run(correlations(g, y.itemsize, numba.get_num_threads(), True), y, w, b, rectify, x)
+    return x
 
 
 class Correlation:
@@ -103,18 +103,23 @@ def tile(g: ConvGeometry, itemsize: int, threads: int, adjoint: bool) -> str:
     return ", ".join("{}x{}".format(*tile) + " phases" * joint + " pixels" * turned for tile, joint, turned in sorted(kinds))
 
 
-def _run(correlations: tuple[Correlation, ...], src: Array, w: Array, b: Array | None, dst: Array) -> None:
+# Results are not less than this: nothing, or with a rectifier 0.
+_FLOORS = {(np.dtype(t), rectify): np.array(0.0 if rectify else -np.inf, t) for t in "fd" for rectify in (False, True)}
+
+
+def _run(correlations: tuple[Correlation, ...], src: Array, w: Array, b: Array | None, rectify: bool, dst: Array) -> None:
     if dst.size == 0:
         return
     channels = correlations[0].dst_channels
     if b is not None and b.size < channels:  # taps have become channels
         b = np.repeat(b, channels // b.size)
-    src, w, b = flat(src), flat(w), None if b is None else flat(b)
+    src, w, b, floor = flat(src), flat(w), None if b is None else flat(b), _FLOORS[dst.dtype, rectify]
     for c in correlations:
         threads = workers(c.tasks, c.operations)
         memory = scratch(c.packed_bytes + threads * c.scratch_bytes)
         if threads > 1:
             correlate.pack(threads, dst.dtype, c.job, w=w, packed=memory)
         correlate.correlate(
-            threads, dst.dtype, c.job, src=src, w=w, packed=memory, bias=b, dst=dst, scratch=memory + c.packed_bytes
-        )
+            threads, dst.dtype, c.job, src=src, w=w, packed=memory, bias=b, floor=floor, dst=dst,
+            scratch=memory + c.packed_bytes,
+        )  # fmt: skip

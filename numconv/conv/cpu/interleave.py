@@ -1,7 +1,7 @@
 """Vectors dealt out to phases, and phases woven into one row again: what samples and outputs of a stride need, in shuffles.
 
     deal   to[f * pitch + j] = line[phases * j + f]
-    weave  to[phases * j + f] = row f[j] + number
+    weave  to[phases * j + f] = row f[j] + number, but not less than floor
 
 for the lanes j of a vector and 2 or 4 phases f.
 """
@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..._simd import between, load_vector, masked_load, shuffle, spread, store_vector, vector_of
+from ..._simd import at_least, between, load_vector, masked_load, shuffle, spread, store_vector, vector_of
 
 
 @intrinsic(prefer_literal=True)
@@ -30,22 +30,22 @@ def deal_between(typing_context, line, low, high, to, pitch, phases):  # type: i
 
 
 @intrinsic
-def weave2(typing_context, a, b, number, to):  # type: ignore[no-untyped-def]
-    """to[2 * j + f] = (a, b)[f][j] + number for the lanes j."""
-    return types.void(a, b, number, to), _weave
+def weave2(typing_context, a, b, number, floor, to):  # type: ignore[no-untyped-def]
+    """to[2 * j + f] = (a, b)[f][j] + number for the lanes j, but not less than floor."""
+    return types.void(a, b, number, floor, to), _weave
 
 
 @intrinsic
-def weave4(typing_context, a, b, c, d, number, to):  # type: ignore[no-untyped-def]
-    """to[4 * j + f] = (a, b, c, d)[f][j] + number for the lanes j."""
-    return types.void(a, b, c, d, number, to), _weave
+def weave4(typing_context, a, b, c, d, number, floor, to):  # type: ignore[no-untyped-def]
+    """to[4 * j + f] = (a, b, c, d)[f][j] + number for the lanes j, but not less than floor."""
+    return types.void(a, b, c, d, number, floor, to), _weave
 
 
 def _weave(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    *rows, number, to = args
+    *rows, number, floor, to = args
     vector = vector_of(signature.args[0].dtype.bitwidth)
-    add = spread(builder, number, vector)
-    vectors = [builder.fadd(load_vector(builder, row, _int(0), vector), add) for row in rows]
+    add, least = spread(builder, number, vector), spread(builder, floor, vector)
+    vectors = [at_least(builder, builder.fadd(load_vector(builder, row, _int(0), vector), add), least) for row in rows]
     for part, value in enumerate(_woven(builder, vectors, vector.count)):
         store_vector(builder, value, to, _int(part * vector.count))
     return context.get_dummy_value()
