@@ -24,7 +24,7 @@ from ..._simd import VECTOR_BYTES, at, copy, int32_pointer, number, outer_tile, 
 from ..geometry import ConvGeometry
 from . import winograd_gradient, winograd_tiles
 from .winograd_basis import from_y, from_y_plus, to_w, transpose
-from .winograd_plan import JOB, SHAPES, plan_of
+from .winograd_plan import FEW, JOB, SHAPES, plan_of
 from .winograd_samples import place_of, samples_to_basis
 from .winograd_tiles import fits, tiling
 
@@ -140,19 +140,22 @@ def _weights(job: Any, like: Any, h: int, panel: int, s: int, stage: Any, u: Any
     parts, all_parts, per_block = t.dst_parts[0] * t.dst_parts[1], t.src_parts[0] * t.src_parts[1], block // lanes
     w, window = at(pointer(job.w, like), h * c_src * job.c_dst * taps), t.r[0] * t.r[1]
     first, end = s * channels, min((s + 1) * channels, job.all_src)
-    for k in range(panel * job.panel * per_block, min((panel + 1) * job.panel * per_block, job.vectors)):
-        o, dst_part, p = k // parts * lanes, k % parts, k // per_block - panel * job.panel
-        to, c = at(u, p * channels * u_row + k % per_block * lanes), first
-        while c < end:  # channels whose weights follow each other in memory
+    begin, stop = panel * job.panel * per_block, min((panel + 1) * job.panel * per_block, job.vectors)
+    for p in range((stop - begin + per_block - 1) // per_block):
+        c = first
+        while c < end:  # a few channels, whose weights may follow each other in memory: a line of u is whole before it leaves L1
             src_part, channel = c // c_src, c % c_src
-            part = src_part // all_parts * (parts * all_parts) + (dst_part if parts > 1 else src_part % all_parts)
-            run = min(end - c, c_src - channel) if job.w_src == taps else 1
-            _bring(at(w, channel * job.w_src), o, min(lanes, job.c_dst - o), job.w_dst, run * taps, lanes, stage)
-            for i in range(run):
-                _to_basis(
-                    t, at(stage, i * taps * lanes), at(int32_pointer(job.taps_of), part * window), lanes,
-                    at(stage, channels * taps * lanes), at(to, (c + i - first) * u_row), block,
-                )  # fmt: skip
+            run = min(FEW, min(end - c, c_src - channel)) if job.w_src == taps else 1
+            for k in range(begin + p * per_block, min(begin + (p + 1) * per_block, stop)):
+                o, dst_part = k // parts * lanes, k % parts
+                part = src_part // all_parts * (parts * all_parts) + (dst_part if parts > 1 else src_part % all_parts)
+                to = at(u, p * channels * u_row + k % per_block * lanes)
+                _bring(at(w, channel * job.w_src), o, min(lanes, job.c_dst - o), job.w_dst, run * taps, lanes, stage)
+                for i in range(run):
+                    _to_basis(
+                        t, at(stage, i * taps * lanes), at(int32_pointer(job.taps_of), part * window), lanes,
+                        at(stage, FEW * taps * lanes), at(to, (c + i - first) * u_row), block,
+                    )  # fmt: skip
             c += run
 
 

@@ -67,7 +67,8 @@ def plan_of(g: ConvGeometry, itemsize: int, m: int | None, threads: int) -> Plan
     t, lanes = tiling(g, False, m), VECTOR_BYTES // itemsize
     elements, across = t.elements, t.axes[1].tiles
     blocks = _blocks(t, g, lanes)
-    v_row, d_row = (whole_lines(count * size + lanes, itemsize) for count, size in blocks)
+    fewest = min(g.c_in, g.c_out)  # less than a vector: the last one written reaches beyond them
+    v_row, d_row = (whole_lines(count * size + lanes * (fewest < lanes), itemsize) for count, size in blocks)
     all_rows = t.images * t.axes[0].tiles
     chunk_bytes = max(CHUNK_LEAST, min(CHUNK_MOST, 2 * g.groups * elements * g.c_in * t.src_parts * g.c_out * itemsize))
     chunks = -(-all_rows // max(1, chunk_bytes // (g.groups * elements * (v_row + d_row) * across * itemsize)))

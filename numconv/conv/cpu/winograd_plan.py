@@ -22,6 +22,7 @@ SHAPES = ((6, 4), (14, 2)) if REGISTERS == 32 else ((6, 2), (4, 3))
 # A task's tiles: as many as keep the weights busy that come from L2 or beyond, more where few channels leave room in L2.
 TILES_AT_LEAST, SAMPLES_BYTES = 64, 300 << 10
 CHANNELS = 64  # summed at a time
+FEW = 8  # channels whose weights are brought at a time
 SUMS_BYTES, WEIGHTS_BYTES = 150 << 10, 256 << 10  # of a panel of output channels: they fit L2
 KEPT_BYTES = 16 << 20  # transformed weights of all channels are kept if no larger and used often; else each task makes its own
 
@@ -76,14 +77,14 @@ def plan_of(g: ConvGeometry, itemsize: int, adjoint: bool, threads: int, m: int 
     all_src, all_dst = c_src * t.src_parts, -(-c_dst // lanes) * lanes * t.dst_parts  # parts of outputs in turn, by vectors
     cut = _cut(t, all_src, all_dst, g.groups, itemsize, threads)
     vectors = SHAPES[cut.shape][1]
-    block, v_row = vectors * lanes, whole_lines(all_src + lanes, itemsize)
+    block, v_row = vectors * lanes, whole_lines(all_src + lanes * (c_src < lanes), itemsize)
     rows, columns = t.axes
     out_row = -(-rows.m * columns.m * (columns.parts if adjoint else 1) // lanes) * lanes
     v_step, sum_step = whole_lines(cut.tiles * v_row, itemsize), whole_lines(cut.tiles * cut.panel * block, itemsize)
     u_row = t.elements * block
     u_size, shared = cut.panel * cut.channels * u_row, g.groups * cut.panels * cut.slices if cut.kept else 0
     taps = g.w_size[0] * g.w_size[1] * g.w_size[2]
-    stage = (cut.channels * taps + rows.r * columns.r + rows.n * columns.r) * lanes
+    stage = (FEW * taps + rows.r * columns.r + rows.n * columns.r) * lanes
     strip = strip_size(t, cut.columns, itemsize)
     bias, out = cut.panel * block + lanes, (2 * out_row + rows.m * columns.n) * lanes
     sizes = [0 if cut.kept else u_size, stage, strip, t.elements * v_step, t.elements * sum_step, bias, out]
