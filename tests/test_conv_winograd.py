@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from oracles import normals, rounding_bound
 from winograd_form import form
 
+import numconv
 from numconv import _jit, threads
 from numconv.conv import generic, geometry
 from numconv.conv.cpu import direct, gradient, winograd, winograd_gradient, winograd_plan
@@ -194,6 +195,36 @@ def test_results_do_not_depend_on_what_memory_held(monkeypatch, g):
             result = getattr(winograd, name)(*arrays, g, m=m)
             monkeypatch.setattr(np, "empty", empty)
             assert np.all(abs(result - reference) <= 1e-11)
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
+@pytest.mark.parametrize(
+    "g", [layer(1, 16, (4, 4), 16, groups=6), layer(1, 32, (2, 2), 32, groups=5), layer(2, 33, (17, 46), 50)]
+)
+def test_scratch_memory_is_enough(monkeypatch, g):
+    """Weights are transformed on more threads than tiles are multiplied on where there are many weights and few products."""
+    written = []
+
+    def scratch(size):
+        memory = np.full(3 * size + 64, 0xA5, np.uint8)
+        start = -memory.ctypes.data % 64
+        written.append(memory[start + size :])
+        return memory.ctypes.data + start
+
+    monkeypatch.setattr(winograd, "scratch", scratch)
+    monkeypatch.setattr(winograd_gradient, "scratch", scratch)
+    x, w, y = normals(5, g.x_shape, g.w_shape, g.y_shape, dtype=np.float32)
+    with threads(2):
+        for name in CONTRACTIONS:
+            getattr(winograd, name)(*arguments(g, name, x, w, y), g)
+            assert (written[-1] == 0xA5).all()
+
+
+def test_no_images():
+    x, w = np.ones((0, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32)
+    assert numconv.conv2d(x, w, method="winograd").shape == (0, 4, 6, 6)
+    for step in numconv.explain(numconv.conv2d, x, w, method="winograd")[:3]:
+        assert step.workspace == 0
 
 
 @given(case=cases())

@@ -63,6 +63,8 @@ def ulps(g: ConvGeometry, contraction: str, m: int | None = None) -> float:
 
 def workspace(g: ConvGeometry, itemsize: int, contraction: str, threads: int) -> int:
     """Bytes of scratch memory that a contraction takes."""
+    if not g.batch:
+        return 0
     if contraction == "contract_w":
         return winograd_gradient.plan_of(g, itemsize, None, threads).bytes
     plan = plan_of(g, itemsize, contraction == "contract_x", threads, None)
@@ -81,11 +83,11 @@ def _run(
 ) -> Array:
     if dst.size:
         plan = plan_of(g, src.itemsize, adjoint, numba.get_num_threads(), m, rectify)
-        threads = workers(plan.tasks, g.flops / 8)
-        memory = scratch(plan.bytes(threads))
+        threads, preparing = workers(plan.tasks, g.flops / 8), workers(plan.kept, w.size * 8)
+        memory = scratch(plan.bytes(max(threads, preparing)))
         arrays = {"src": flat(src), "w": flat(w), "bias": None if b is None else flat(b), "dst": dst, "scratch": memory}
         if plan.kept:
-            prepare(workers(plan.kept, w.size * 8), dst.dtype, plan.job, **arrays)
+            prepare(preparing, dst.dtype, plan.job, **arrays)
         correlate(threads, dst.dtype, plan.job, **arrays)
     return dst
 
