@@ -29,6 +29,7 @@ import numpy as np
 
 from ..._array import flat
 from ..._jit import Job, kernel, njit_inner, workers
+from ..._memory import empty
 from ..._simd import int64_pointer, pointer
 from ..geometry import ConvGeometry
 from .fourier_plan import PARTS, Contraction, Plan, cost, pairs_of, plan, taps_of, workspace
@@ -47,7 +48,7 @@ def fits(g: ConvGeometry) -> bool:
 def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i, stride*p + dilation*k - pad_lo], plus b[o]."""
     p, low, (of_x, of_w, of_y) = plan(g, x.itemsize, "contract_y"), taps_of(g)[1], _shapes(g)
-    x, w, y = flat(x).reshape(of_x), flat(w).reshape(of_w), np.empty(of_y, x.dtype)
+    x, w, y = flat(x).reshape(of_x), flat(w).reshape(of_w), empty(of_y, x.dtype)
     blocks = 2 * pairs_of(1, prod(p.blocks), "contract_y")
     src, dst = Place(of_x, g.stride, low, p.size, blocks, p), Place(of_y, _ONES, _ZEROS, p.step, blocks, p)
     for h, o in _passes(g.groups, g.c_out, p):
@@ -59,7 +60,7 @@ def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None, rect
 def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rectify: bool = False) -> Array:
     """x[n,i,q] = sum over the o,p,k with stride*p + dilation*k - pad_lo = q of w[o,i,k] * y[n,o,p], plus b[i]."""
     p, (taps, low), (of_x, of_w, of_y) = plan(g, y.itemsize, "contract_x"), taps_of(g), _shapes(g)
-    y, w, x = flat(y).reshape(of_y), flat(w).reshape(of_w), np.empty(of_x, y.dtype)
+    y, w, x = flat(y).reshape(of_y), flat(w).reshape(of_w), empty(of_x, y.dtype)
     start: Any = tuple(1 - n - lo for n, lo in zip(taps, low, strict=True))  # v is read backwards
     blocks = 2 * pairs_of(1, prod(p.blocks), "contract_x")
     src, dst = Place(of_y, _ONES, start, p.size, blocks, p), Place(of_x, g.stride, _ZEROS, p.step, blocks, p)
@@ -72,7 +73,7 @@ def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rect
 def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]."""
     p, (taps, low), (of_x, of_w, of_y) = plan(g, x.itemsize, "contract_w"), taps_of(g), _shapes(g)
-    x, y, w = flat(x).reshape(of_x), flat(y).reshape(of_y), np.empty(of_w, x.dtype)
+    x, y, w = flat(x).reshape(of_x), flat(y).reshape(of_y), empty(of_w, x.dtype)
     blocks = prod(p.blocks)
     of_images, of_outputs = Place(of_x, g.stride, low, p.size, blocks, p), Place(of_y, _ONES, _ZEROS, p.step, blocks, p)
     for h, o in _passes(g.groups, g.c_out, p):

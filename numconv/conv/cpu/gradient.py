@@ -9,6 +9,7 @@ import numpy as np
 
 from ..._array import flat
 from ..._jit import scratch, workers
+from ..._memory import empty
 from ..._simd import DOT_TILES, TILES
 from ..geometry import ConvGeometry
 from . import plan, reduce
@@ -31,7 +32,7 @@ def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]."""
     if x.size == 0:
         return np.zeros(g.w_shape, x.dtype)
-    w, s = np.empty(g.w_shape, x.dtype), sums(g, x.itemsize)
+    w, s = empty(g.w_shape, x.dtype), sums(g, x.itemsize)
     threads = workers(s.tasks, s.operations)
     memory = scratch(s.partial_bytes + threads * s.scratch_bytes)
     reduce.reduce(threads, x.dtype, s.job, x=flat(x), y=flat(y), w=w, partial=memory, scratch=memory + s.partial_bytes)

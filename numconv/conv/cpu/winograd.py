@@ -72,9 +72,7 @@ def workspace(g: ConvGeometry, itemsize: int, contraction: str, threads: int) ->
 
 
 def speedup(g: ConvGeometry, contraction: str) -> float:
-    """Estimate how many times as long direct sums take."""
-    if not g.batch:
-        return 1.0
+    """Estimate how many times as long direct sums take; 0 where no gain is known."""
     return winograd_tiles.speedup(g, contraction, (SHAPES[0][0], SHAPES[0][1] * VECTOR_BYTES // 4))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..._array import flat
 from ..._jit import Job, address_of, kernel, njit_inner, scratch, workers
+from ..._memory import empty
 from ..._simd import VECTOR_BYTES, at, int32_pointer, outer_tile, pointer
 from ..geometry import ConvGeometry
 from .winograd_basis import from_w
@@ -43,7 +44,7 @@ def contract_w(x: Array, y: Array, g: ConvGeometry, m: int | None) -> Array:
     """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo], in tiles of m if given."""
     if not x.size * y.size:
         return np.zeros(g.w_shape, x.dtype)
-    w = np.empty(g.w_shape, x.dtype)
+    w = empty(g.w_shape, x.dtype)
     plan = plan_of(g, x.itemsize, m, numba.get_num_threads())
     arrays = {"x": flat(x), "y": flat(y), "w": w, "scratch": scratch(plan.bytes)}
     for job, rows in plan.chunks:
