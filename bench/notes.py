@@ -24,8 +24,7 @@ BOUNDS: dict[str, str] = {
         1 x 1, 64 to 256 channels: 16 MB of memory for 0.41 GFLOP; sums run at 87 GFLOP/s on one core, but are stored at 10 GB/s,
         half of what filling memory reaches. Tried without gain: smaller blocks, narrower blocks, aligned results. Next: stores
         that pass by the cache. Depthwise 3 x 3: 9 multiply-adds for every sample copied, masked at both ends of a row. One input
-        channel at stride 2: 16 taps, then 32 sums are stored. The stem's weight gradient is given to Winograd's method, which
-        with 3 channels gains on one thread (2.5 ms, direct 2.7) and not on two. Next: that choice, and threads there.
+        channel at stride 2: 16 taps, then 32 sums are stored. Next: rows of images read where they lie.
     """),
     "filters small": _line("""
         3 x 3 is 9 multiply-adds for 8 bytes, so copying decides: a strip is one copy of the image more than reading its
@@ -40,8 +39,7 @@ BOUNDS: dict[str, str] = {
     "transposed": _STEP
     + " "
     + _line("""
-        64 to 3 channels: the weight gradient is given to Winograd's method by an estimate that is weakest at few channels; the
-        input gradient sums 48 terms for each result, and is not taken apart.
+        64 to 3 channels: the input gradient sums 48 terms for each result, and is not taken apart.
     """),
     "float64": _line("""
         Half the lanes on either side; where PyTorch multiplies matrices it runs at the machine's rate too, and only
