@@ -28,6 +28,7 @@ FOUNDATIONS = {
     "_separable",
     "_axis_map",
     "_memory",
+    "_border",
 }
 # Each layer may import itself and what stands below it.
 LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"about", "cli", "__main__"}]
