@@ -21,5 +21,5 @@ def test_modes_are_words():
     assert _border.modes("circular", 2) == ("circular", "circular")
     assert _border.modes(["zeros", "reflect"], 2) == ("zeros", "reflect")
     for wrong in ("wrap", ("zeros",), ["zeros", "mirror"]):
-        with pytest.raises(ValueError, match="padding_mode=.*needed one of 'zeros', 'reflect'"):
+        with pytest.raises(ValueError, match=r"padding_mode=.*needed one of 'zeros', 'reflect'"):
             _border.modes(wrong, 2)
