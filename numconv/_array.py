@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 
 Array = Any
 Device = Literal["cpu", "cuda", "generic"]
+Library = Literal["numpy", "cupy", "torch", "jax", "dask", "other"]
 
 _NATIVE = (np.dtype("float32"), np.dtype("float64"))
 
@@ -32,6 +35,11 @@ def namespace(**arrays: Array) -> ModuleType:
         odd = isinstance(a, (np.matrix, np.ma.MaskedArray))
         if odd or not (array_api_compat.is_array_api_obj(a) or isinstance(a, np.generic)):
             raise TypeError(f"{name} must be an array (NumPy, CuPy or any array-API library), got {_named(a)}")
+        if getattr(a, "requires_grad", False) is True and sys.modules["torch"].is_grad_enabled():
+            raise TypeError(
+                f"{name} records gradients (requires_grad=True), which plain functions do not; "
+                f"needed a function of numconv.interop.torch, or {name}.detach()"
+            )
     spaces = {name: _namespace_of(a) for name, a in given.items()}
     if len(set(spaces.values())) > 1:
         raise TypeError(f"arrays must come from one library, got {', '.join(f'{n}: {_named(a)}' for n, a in given.items())}")
@@ -78,6 +86,13 @@ def device(xp: ModuleType, dtype: Any) -> Device:
     return "generic"
 
 
+@lru_cache(32)
+def library(xp: ModuleType) -> Library:
+    """Name the library of a namespace."""
+    words = xp.__name__.replace("array_api_compat.", "").split(".")
+    return words[0] if words[0] in ("numpy", "cupy", "torch", "jax", "dask") else "other"  # type: ignore[return-value]
+
+
 def flat(a: Array) -> Array:
     """Return the numbers of a NumPy array in order, aligned, of native byte order: as kernels read them, copied if need be."""
     flags = a.flags
@@ -93,12 +108,18 @@ def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> t
     given = {name: a for name, a in arrays.items() if a is not None}
     dtypes = [a.dtype for a in given.values()]
     for name, a in given.items():
-        if not xp.isdtype(a.dtype, kinds):
+        if not _is(xp, a.dtype, kinds):
             raise TypeError(f"{name} has dtype {a.dtype}; needed {needed}")
     if len({xp.isdtype(d, "integral") for d in dtypes}) > 1:
         raise TypeError(f"integers and floats do not mix: {', '.join(f'{n} is {a.dtype}' for n, a in given.items())}")
     common = xp.result_type(*given.values())
-    return xp, *(a if a is None else xp.astype(xp.asarray(a), common, copy=False) for a in arrays.values())
+    wanted = (a if a is None else xp.astype(xp.asarray(a) if xp is np else a, common, copy=False) for a in arrays.values())
+    return xp, *wanted
+
+
+def _is(xp: ModuleType, dtype: Any, kinds: tuple[str, ...]) -> bool:
+    """Say of which kind a dtype is; NumPy does not know that bfloat16, which other libraries give it, is a float."""
+    return bool(xp.isdtype(dtype, kinds)) or (getattr(dtype, "name", "") == "bfloat16" and "real floating" in kinds)
 
 
 def _plain_dtypes(arrays: Iterable[Array]) -> list[Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -24,10 +26,24 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     pool: Pool | None = getattr(_local, "pool", None)
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
+    out: Array | None = getattr(_local, "out", None)
+    if out is not None and out.nbytes == size and out.dtype == dtype:
+        _local.out = None
+        return out.reshape(shape)
     if pool is None or size < _LEAST:
         return np.empty(shape, dtype)
     memory: Array = pool.take(size).view(dtype)
     return memory.reshape(shape)
+
+
+@contextmanager
+def result_in(out: Array | None) -> Iterator[None]:
+    """Let the first result of its size and dtype lie in `out`, which is contiguous; None for no such wish."""
+    _local.out = out
+    try:
+        yield
+    finally:
+        _local.out = None
 
 
 class Pool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _array
+from . import _lend
 from ._array import Array
 
 
@@ -26,28 +26,33 @@ class Pointwise:
 
     def __call__(self, xp: ModuleType, *arguments: Any) -> Array:
         """Return the value of the formula at each place."""
-        if (native := _native(xp, arguments)) is None:
+        if (kernel := _lend.native(xp, arguments[0], self._scaled)) is None:
             return self.formula(xp, *arguments)
-        from . import _traced
-
-        return _traced.scaled(self.formula, 1.0, *native)
+        return kernel(1.0, *arguments)
 
     def times(self, xp: ModuleType, scale: Array, *arguments: Any) -> Array:
         """Return scale * formula, where the scale is a scalar array or has the arrays' shape."""
-        if (native := _native(xp, arguments)) is None:
+        if (kernel := _lend.native(xp, arguments[0], self._scaled)) is None:
             return scale * self.formula(xp, *arguments)
-        from . import _traced
-
-        each = scale.shape == arguments[0].shape != ()
-        return _traced.scaled(self.formula, _plain(scale) if each else float(scale), *native)
+        return kernel(scale, *arguments)
 
     def sum(self, xp: ModuleType, *arguments: Any) -> Array:
         """Return the sum of the formula over all places."""
-        if (native := _native(xp, arguments)) is None:
+        if (kernel := _lend.native(xp, arguments[0], self._summed)) is None:
             return xp.sum(self.formula(xp, *arguments))
+        return kernel(*arguments)
+
+    def _scaled(self, scale: Any, *arguments: Any) -> Array:
         from . import _traced
 
-        return _traced.summed(self.formula, *native)
+        arrays, parameter = _arrays(arguments)
+        each = getattr(scale, "shape", ()) == arrays[0].shape != ()
+        return _traced.scaled(self.formula, _plain(scale) if each else float(scale), arrays, parameter)
+
+    def _summed(self, *arguments: Any) -> Array:
+        from . import _traced
+
+        return _traced.summed(self.formula, *_arrays(arguments))
 
 
 FORMULAS: list[Pointwise] = []
@@ -59,15 +64,11 @@ def pointwise(formula: Callable[..., Array]) -> Pointwise:
     return FORMULAS[-1]
 
 
-def _native(xp: ModuleType, arguments: tuple[Any, ...]) -> tuple[list[Array], float | None] | None:
-    """Return the arrays as they lie in order in memory, and the parameter, if a kernel can take them."""
-    first, last = arguments[0], arguments[-1]
-    if _array.device(xp, first.dtype) != "cpu":
-        return None
+def _arrays(arguments: tuple[Any, ...]) -> tuple[list[Array], float | None]:
+    """Return the arrays as they lie in order in memory, and the parameter."""
+    first, last = np.asarray(arguments[0]), arguments[-1]
     one_for_all = isinstance(last, float) or (type(last) is np.ndarray and last.ndim == 0 < first.ndim)
     parameter, arrays = (float(last), arguments[:-1]) if one_for_all else (None, arguments)
-    if any(type(a) is not np.ndarray for a in arrays):
-        return None
     return [_plain(a if a.shape == first.shape else np.broadcast_to(a, first.shape)) for a in arrays], parameter
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from . import _lend
 from ._array import Array
-from ._array import device as drawer_of
 
 Matrix = np.ndarray[Any, Any]
 
@@ -50,10 +50,8 @@ def axis_map(size: int, source: Matrix, weight: Matrix) -> AxisMap:
 def apply(m: AxisMap, x: Array, axis: int) -> Array:
     """Return x with the map applied along one axis, counted from the front."""
     xp = array_namespace(x)
-    if drawer_of(xp, x.dtype) == "cpu":
-        from . import _axis_map
-
-        return _axis_map.apply(m.source, m.weight, x, axis)
+    if (kernel := _lend.native(xp, x, _apply)) is not None:
+        return kernel(m, x, axis)
     y: Array = None
     for source, weight in zip(m.source, m.weight, strict=True):
         factor = xp.asarray(weight, dtype=x.dtype, device=device(x))
@@ -61,6 +59,12 @@ def apply(m: AxisMap, x: Array, axis: int) -> Array:
         term = term * xp.reshape(factor, (-1, *(1,) * (x.ndim - axis - 1)))
         y = term if y is None else y + term
     return y
+
+
+def _apply(m: AxisMap, x: Array, axis: int) -> Array:
+    from . import _axis_map
+
+    return _axis_map.apply(m.source, m.weight, x, axis)
 
 
 def apply_trailing(maps: tuple[AxisMap | None, ...], x: Array) -> Array:

@@ -29,6 +29,7 @@ FOUNDATIONS = {
     "_axis_map",
     "_memory",
     "_border",
+    "_lend",
 }
 # Each layer may import itself and what stands below it.
 LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"about", "cli", "__main__"}]

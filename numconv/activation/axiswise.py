@@ -6,7 +6,7 @@ import operator
 from types import ModuleType
 from typing import Any, Protocol
 
-from .. import _array
+from .. import _array, _lend
 from .._array import Array
 from .._pullback import Pullback
 from . import generic
@@ -29,13 +29,9 @@ class Softmaxes(Protocol):
         """Return dx = dy - exp(y) * sum of dy."""
 
 
-def drawer(xp: Any, dtype: Any) -> Softmaxes:
+def drawer(xp: Any, x: Array) -> Softmaxes:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
-    if _array.device(xp, dtype) == "cpu":
-        from . import cpu
-
-        return cpu
-    return generic
+    return _lend.kernels(xp, x, f"{__package__}.cpu", generic)  # type: ignore[no-any-return]
 
 
 def softmax(x: Array, *, axis: int = -1) -> Array:
@@ -71,7 +67,7 @@ def softmax(x: Array, *, axis: int = -1) -> Array:
     """
     xp, x, axis = _sliced(x, axis)
     wide = widened(xp, x)
-    return xp.astype(drawer(xp, wide.dtype).softmax(xp, wide, axis), x.dtype, copy=False)
+    return xp.astype(drawer(xp, wide).softmax(xp, wide, axis), x.dtype, copy=False)
 
 
 def softmax_vjp(x: Array, *, axis: int = -1) -> tuple[Array, Pullback]:
@@ -121,7 +117,7 @@ def log_softmax(x: Array, *, axis: int = -1) -> Array:
     """
     xp, x, axis = _sliced(x, axis)
     wide = widened(xp, x)
-    return xp.astype(drawer(xp, wide.dtype).log_softmax(xp, wide, axis), x.dtype, copy=False)
+    return xp.astype(drawer(xp, wide).log_softmax(xp, wide, axis), x.dtype, copy=False)
 
 
 def log_softmax_vjp(x: Array, *, axis: int = -1) -> tuple[Array, Pullback]:
@@ -132,7 +128,7 @@ def log_softmax_vjp(x: Array, *, axis: int = -1) -> tuple[Array, Pullback]:
 def _along(x: Array, axis: int, name: str) -> tuple[Array, Pullback]:
     xp, x, axis = _sliced(x, axis)
     wide = widened(xp, x)
-    on = drawer(xp, wide.dtype)
+    on = drawer(xp, wide)
     f, pull = getattr(on, name), getattr(on, f"{name}_pullback")
     wide = f(xp, wide, axis)
     y = xp.astype(wide, x.dtype, copy=False)

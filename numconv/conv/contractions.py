@@ -6,8 +6,12 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
-from .. import _array
+import numpy as np
+
+from .. import _array, _border, _lend
 from .._array import Array
+from .._border import PaddingMode
+from .._window import frozen
 from .geometry import ConvGeometry
 
 METHODS = ("auto", "direct", "winograd", "fft")
@@ -39,20 +43,59 @@ class Step(NamedTuple):
     error: float | None
 
 
-def drawer(xp: Any, dtype: Any, method: str = "auto", precision: str = "default") -> Contractions:
-    """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap.
+def drawer(
+    xp: Any, x: Array, method: str = "auto", precision: str = "default", padding_mode: PaddingMode = "zeros", rank: int = 1
+) -> Contractions:
+    """Choose the kernels for arrays like `x`. Imported on first use, so that `import numconv` stays cheap.
 
     Raises
     ------
     ValueError
-        If `method` or `precision` is no such word, or these arrays have no choice of methods.
+        If `method`, `precision` or `padding_mode` is no such word, or these arrays have no choice of methods.
     """
-    method, device = _method(method, precision), _array.device(xp, dtype)
-    if device == "cpu":
-        return _room("cpu").by(method)  # type: ignore[no-any-return]
+    method = _method(method, precision)
+    modes = _modes(frozen(padding_mode), rank)
+    if type(x) is np.ndarray:
+        return _for_numpy(x.dtype, method, modes)  # type: ignore[no-any-return]
+    if (found := _lend.loan(xp, x)) is not None:
+        return _lend.lent(_for_numpy(found.dtype, method, modes), found)  # type: ignore[no-any-return]
+    library = _array.library(xp)
+    if library == "jax" and _lend.is_traced(x):
+        return _room("traced").Traced(method, modes)  # type: ignore[no-any-return]
+    if library == "dask":
+        return _room("dask").Dask(method, modes)  # type: ignore[no-any-return]
     if method not in ("auto", "direct"):
-        raise ValueError(f"method={method!r} is for NumPy arrays of float32 or float64; got {dtype} of {xp.__name__}")
-    return _room(device)  # type: ignore[no-any-return]
+        raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {x.dtype} of {xp.__name__}")
+    return _with_border(_room(_array.device(xp, x.dtype)), modes)
+
+
+@lru_cache(64)
+def _for_numpy(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
+    """Stack what stands between NumPy's arrays of this dtype and the kernels."""
+    by = _room("leading").Leading(_room("cpu").by(method)) if len(modes) > 3 else _room("cpu").by(method)
+    if dtype.kind == "c" and dtype.itemsize <= 16:
+        by = _room("complexes").Complex(by)
+    elif dtype.kind in "iu":
+        if method not in ("auto", "direct"):
+            raise ValueError(f"method={method!r} rounds, and integers are exact: needed 'auto' or 'direct'")
+        direct = _room("cpu").by("direct")
+        by = _room("integers").Integers(_room("leading").Leading(direct) if len(modes) > 3 else direct)
+    elif dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        if (found := _lend.loan(np, np.empty(0, dtype))) is not None:
+            return _lend.lent(_for_numpy(found.dtype, method, modes), found)
+        if method not in ("auto", "direct"):
+            raise ValueError(f"method={method!r} is for float32, float64, and what is made of them; got {dtype}")
+        by = _room("generic")
+    return _with_border(by, modes)
+
+
+def _with_border(within: Contractions, modes: tuple[str, ...]) -> Contractions:
+    return within if set(modes) == {"zeros"} else _room("halo").Halo(within, modes)
+
+
+@lru_cache(64)
+def _modes(padding_mode: PaddingMode, rank: int) -> tuple[str, ...]:
+    return _border.modes(padding_mode, rank)
 
 
 @lru_cache(64)

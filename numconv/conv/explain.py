@@ -11,7 +11,7 @@ from .. import _array
 from .._array import Array
 from .._window import frozen
 from . import geometry
-from .batches import check_bias, with_batch
+from .batches import Settings, check_bias, form_of
 from .contractions import Step, drawer
 from .geometry import ConvGeometry
 
@@ -76,19 +76,17 @@ def explain(f: Callable[..., Any], x: Array, w: Array, b: Array | None = None, *
     name, rank = (full[:-2], full[-2]) if full.endswith(("1d", "2d", "3d")) else (full, "")
     if name not in ("conv", "conv_transpose") or not getattr(f, "__module__", "").startswith(__package__ or ""):
         raise TypeError(f"f must be numconv.conv, numconv.conv_transpose or one of their neighbours, got {f!r}")
-    how = {key: settings.pop(key) for key in ("method", "precision") if key in settings}
     xp, x, w, b = _array.numbers(x=x, w=w, b=b)
     if rank and w.ndim != int(rank) + 2:
         raise ValueError(f"{full}: w has shape {tuple(w.shape)}; needed {int(rank) + 2} axes")
-    shape, _ = with_batch(tuple(x.shape), w.ndim)
-    arguments = {"stride": 1, "padding": "valid", "dilation": 1, "groups": 1, **settings}
-    g = (
-        _conv_geometry(shape, tuple(w.shape), arguments)
-        if name == "conv"
-        else _transpose_geometry(shape, tuple(w.shape), arguments)
+    sizes = [settings.pop(key, default) for key, default in (("output_padding", 0), ("output_size", None))] * (name != "conv")
+    s = Settings(**settings)
+    shape = form_of(x.ndim, w.ndim, s.layout).inward_shape(tuple(x.shape))
+    g = (geometry.conv if name == "conv" else geometry.conv_transpose)(
+        shape, tuple(w.shape), frozen(s.stride), frozen(s.padding), *map(frozen, sizes), frozen(s.dilation), s.groups
     )
     check_bias(b, g.groups * (g.c_out if name == "conv" else g.c_in))
-    on = drawer(xp, x.dtype, **how)
+    on = drawer(xp, x, s.method, s.precision, s.padding_mode, g.rank)
     steps = [_step(on, contraction, g, x) for contraction in ("contract_y", "contract_x", "contract_w")]
     return Explanation(*(steps if name == "conv" else (steps[1], steps[0], steps[2])))
 
@@ -97,14 +95,9 @@ def _step(on: Any, contraction: str, g: ConvGeometry, x: Array) -> Step:
     """Ask the drawer; one that has no choice to make answers with its name."""
     if hasattr(on, "explain"):
         return on.explain(contraction, g, x.dtype)  # type: ignore[no-any-return]
-    return Step(on.__name__.rpartition(".")[2], array_api_compat.array_namespace(x).__name__.rpartition(".")[2], 0, None)
-
-
-def _conv_geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], a: dict[str, Any]) -> ConvGeometry:
-    return geometry.conv(x_shape, w_shape, *(frozen(a.pop(k)) for k in ("stride", "padding", "dilation", "groups")), **a)
-
-
-def _transpose_geometry(x_shape: tuple[int, ...], w_shape: tuple[int, ...], a: dict[str, Any]) -> ConvGeometry:
-    a = {"output_padding": 0, "output_size": None, **a}
-    names = ("stride", "padding", "output_padding", "output_size", "dilation", "groups")
-    return geometry.conv_transpose(x_shape, w_shape, *(frozen(a.pop(k)) for k in names), **a)
+    return Step(
+        getattr(on, "__name__", type(on).__name__).rpartition(".")[2],
+        array_api_compat.array_namespace(x).__name__.rpartition(".")[2],
+        0,
+        None,
+    )

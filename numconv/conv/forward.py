@@ -6,10 +6,11 @@ from typing import Any
 
 from .. import _array
 from .._array import Array
+from .._border import PaddingMode
 from .._pullback import Pullback
 from .._window import Ints, Padding, frozen
 from . import geometry
-from .batches import check_bias, unbatched, with_batch_axis, with_bias
+from .batches import Settings, check_bias, form_of, turned, with_bias, written
 from .contractions import drawer
 
 
@@ -20,16 +21,21 @@ def conv(
     *,
     stride: Ints = 1,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     dilation: Ints = 1,
     groups: int = 1,
     method: str = "auto",
     precision: str = "default",
+    flip: bool = False,
+    layout: str = "channels_first",
+    out: Array | None = None,
 ) -> Array:
-    r"""Convolve x with w over one, two or three spatial axes, as deep learning does: cross-correlation, kernel not flipped.
+    r"""Convolve x with w over one or more spatial axes, as deep learning does: cross-correlation, kernel not flipped.
 
     .. math:: y[n,o,p] = b[o] + \sum_{i,k} w[o,i,k] \, x[n,i,\; \text{stride} \cdot p + \text{dilation} \cdot k - \text{lo}]
 
-    x is zero outside its bounds; with groups, output channels see only the input channels of their own group.
+    x is zero outside its bounds, unless padding_mode says otherwise; with groups, output channels see only the input channels of
+    their own group.
 
     Parameters
     ----------
@@ -45,6 +51,9 @@ def conv(
         Zeros around x: an int; one int or one (lo, hi) pair per axis; "valid" (none); "same" (ceil(size / stride) outputs, an odd
         zero at the end); "same_lower" (an odd zero at the start); "full" (every position where w touches x); "causal" (one axis
         only: outputs see no later inputs).
+    padding_mode : str or sequence of str, default "zeros"
+        What stands in the padding, one word for all axes or one per axis: "zeros"; "reflect" (d c b | a b c d | c b a);
+        "symmetric" (c b a | a b c d | d c b); "replicate" (a a a | a b c d | d d d); "circular" (b c d | a b c d | a b c).
     dilation : int or sequence of int, default 1
         Step between taps, in input samples.
     groups : int, default 1
@@ -55,6 +64,12 @@ def conv(
         as much. "fft" lets a NaN or infinity spread, and is never chosen for arrays that hold one.
     precision : {"default", "highest"}, default "default"
         "highest" computes every sum by its definition.
+    flip : bool, default False
+        Read the taps of w backwards: convolution as mathematics has it, with x[..., p - k].
+    layout : {"channels_first", "channels_last"}, default "channels_first"
+        Where x and the result have their channels: behind the batch axis, or last. Weights lie the same way for both.
+    out : array, shape of the result, optional
+        Where to write the result, which is also returned: an array of the library and dtype of the input.
 
     Returns
     -------
@@ -65,7 +80,7 @@ def conv(
     Raises
     ------
     TypeError
-        If the arrays are of different libraries or devices, or no numbers.
+        If the arrays are of different libraries or devices, no numbers, or record gradients (see `numconv.interop`).
     ValueError
         If shapes and arguments do not fit together, or the window is larger than the padded input.
 
@@ -73,6 +88,12 @@ def conv(
     --------
     conv_vjp : the same with gradients.
     conv_transpose : the adjoint in x.
+
+    Notes
+    -----
+    Integers are exact, and wrap around as NumPy's do. float16 and bfloat16 are summed in float32 and rounded once. Complex
+    numbers are multiplied as they are, and pullbacks are the transposed maps: nothing is conjugated. The gradient of a real
+    function in PyTorch's convention is `conj(pullback(conj(dy)))`.
 
     References
     ----------
@@ -85,7 +106,8 @@ def conv(
     >>> numconv.conv(np.array([[1.0, 2.0, 4.0, 8.0]]), np.array([[[-1.0, 1.0]]]))
     array([[1., 2., 4.]])
     """
-    return _conv(x, w, b, stride, padding, dilation, groups, method, precision, pull=False)
+    settings = Settings(stride, padding, padding_mode, dilation, groups, method, precision, flip, layout)
+    return _conv(x, w, b, settings, out=out, pull=False)
 
 
 def conv_vjp(
@@ -95,10 +117,13 @@ def conv_vjp(
     *,
     stride: Ints = 1,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     dilation: Ints = 1,
     groups: int = 1,
     method: str = "auto",
     precision: str = "default",
+    flip: bool = False,
+    layout: str = "channels_first",
 ) -> tuple[Array, Pullback]:
     """`conv`, and the pullback of a cotangent dy to (dx, dw), or (dx, dw, db) where there is a bias.
 
@@ -117,41 +142,33 @@ def conv_vjp(
            [2., 4., 4., 2.],
            [1., 2., 2., 1.]])
     """
-    y, pullback = _conv(x, w, b, stride, padding, dilation, groups, method, precision, pull=True)
+    settings = Settings(stride, padding, padding_mode, dilation, groups, method, precision, flip, layout)
+    y, pullback = _conv(x, w, b, settings, pull=True)
     return y, pullback
 
 
 def rectified_conv_vjp(x: Array, w: Array, b: Array | None, **arguments: Any) -> tuple[Array, Pullback]:
     """Return `relu(conv(...))`, rectified where it is stored, and the pullback of `conv` itself."""
-    chosen = {"stride": 1, "padding": "valid", "dilation": 1, "groups": 1, "method": "auto", "precision": "default", **arguments}
-    y, pullback = _conv(x, w, b, *chosen.values(), pull=True, rectify=True)
+    y, pullback = _conv(x, w, b, Settings(**arguments), pull=True, rectify=True)
     return y, pullback
 
 
 def _conv(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    stride: Ints,
-    padding: Padding,
-    dilation: Ints,
-    groups: int,
-    method: str,
-    precision: str,
-    *,
-    pull: bool,
-    rectify: bool = False,
+    x: Array, w: Array, b: Array | None, settings: Settings, *, pull: bool, rectify: bool = False, out: Array | None = None
 ) -> Any:
     xp, x, w, b = _array.numbers(x=x, w=w, b=b)
-    x, batched = with_batch_axis(xp, x, w.ndim)
+    form = form_of(x.ndim, w.ndim, settings.layout)
+    given, x, w = x, form.inward(xp, x), turned(xp, w, settings.flip)
+    stride, padding, padding_mode, dilation, groups, method, precision, flip, _ = settings
     g = geometry.conv(tuple(x.shape), tuple(w.shape), frozen(stride), frozen(padding), frozen(dilation), groups)
     check_bias(b, g.groups * g.c_out)
-    on = drawer(xp, x.dtype, method, precision)
-    y = unbatched(on.contract_y(x, w, g, b, rectify), batched)
+    on = drawer(xp, x, method, precision, padding_mode, g.rank)
+    shape = form.outward_shape(g.y_shape)
+    y = written(out, shape, x.dtype, lambda: form.outward(xp, on.contract_y(x, w, g, b, rectify)), given, w, b)
     if not pull:
         return y
     gradients = {
-        "x": lambda dy: unbatched(on.contract_x(with_batch_axis(xp, dy, w.ndim)[0], w, g), batched),
-        "w": lambda dy: on.contract_w(x, with_batch_axis(xp, dy, w.ndim)[0], g),
+        "x": lambda dy: form.outward(xp, on.contract_x(form.inward(xp, dy), w, g)),
+        "w": lambda dy: turned(xp, on.contract_w(x, form.inward(xp, dy), g), flip),
     }
-    return y, with_bias(xp, y, gradients, b, batched)
+    return y, with_bias(xp, y, gradients, b, form)

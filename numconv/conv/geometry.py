@@ -1,6 +1,6 @@
 """Shapes of a convolution: the only file that computes one, or refuses one.
 
-Everything is kept with three spatial axes; 1-D and 2-D problems lead with axes of size 1.
+Everything is kept with at least three spatial axes; 1-D and 2-D problems lead with axes of size 1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .._window import Padding, Pads, pads, per_axis
 
-Triple = tuple[int, int, int]
+Triple = tuple[int, int, int]  # longer where there are more axes, which kernels never see
 Shape = tuple[int, ...]
 
 
@@ -38,17 +38,17 @@ class ConvGeometry(NamedTuple):
     @property
     def x_shape(self) -> Shape:
         """Shape of x: (batch, groups * c_in, *size)."""
-        return (self.batch, self.groups * self.c_in, *self.x_size[3 - self.rank :])
+        return (self.batch, self.groups * self.c_in, *self.x_size[-self.rank :])
 
     @property
     def w_shape(self) -> Shape:
         """Shape of w: (groups * c_out, c_in, *taps)."""
-        return (self.groups * self.c_out, self.c_in, *self.w_size[3 - self.rank :])
+        return (self.groups * self.c_out, self.c_in, *self.w_size[-self.rank :])
 
     @property
     def y_shape(self) -> Shape:
         """Shape of y: (batch, groups * c_out, *size)."""
-        return (self.batch, self.groups * self.c_out, *self.y_size[3 - self.rank :])
+        return (self.batch, self.groups * self.c_out, *self.y_size[-self.rank :])
 
     @property
     def flops(self) -> int:
@@ -130,8 +130,8 @@ def conv_transpose(
 def _channels(name: str, x_shape: Shape, w_shape: Shape, groups: int, per_group: int) -> tuple[int, tuple[int, int]]:
     """Return the number of spatial axes, and per group the channel count that x must match and the other one."""
     rank = len(w_shape) - 2
-    if rank not in (1, 2, 3):
-        raise ValueError(f"w has shape {w_shape}; needed 3, 4 or 5 axes: (channels, channels, *taps)")
+    if rank < 1:
+        raise ValueError(f"w has shape {w_shape}; needed at least 3 axes: (channels, channels, *taps)")
     if len(x_shape) != rank + 2:
         raise ValueError(
             f"{name} has shape {x_shape}; with w {w_shape}, "
@@ -184,5 +184,4 @@ def _span(w_size: Shape, dilation: Shape) -> Shape:
 
 
 def _lift(sizes: Sequence[int], fill: int = 1) -> Triple:
-    a, b, c = (*(fill,) * (3 - len(sizes)), *(int(n) for n in sizes))
-    return a, b, c
+    return (*(fill,) * (3 - len(sizes)), *(int(n) for n in sizes))  # type: ignore[return-value]

@@ -9,9 +9,10 @@ from typing import Any
 
 from .. import _array
 from .._array import Array
+from .._border import PaddingMode
 from .._window import Ints, Padding, frozen
 from . import geometry
-from .batches import unbatched, with_batch, with_batch_axis
+from .batches import Form, form_of, summed, turned
 from .contractions import drawer
 from .geometry import ConvGeometry
 
@@ -23,10 +24,13 @@ def conv_input_grad(
     *,
     stride: Ints = 1,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     dilation: Ints = 1,
     groups: int = 1,
     method: str = "auto",
     precision: str = "default",
+    flip: bool = False,
+    layout: str = "channels_first",
 ) -> Array:
     """Gradient of `conv` in its input: dx, given the gradient dy in its output.
 
@@ -38,7 +42,7 @@ def conv_input_grad(
         Weights.
     x_shape : tuple of int
         Shape of the input, which stride leaves open.
-    stride, padding, dilation, groups, method, precision
+    stride, padding, padding_mode, dilation, groups, method, precision, flip, layout
         As given to `conv`.
 
     Returns
@@ -58,9 +62,10 @@ def conv_input_grad(
     array([[[1., 3., 2.]]])
     """
     xp, dy, w = _array.numbers(dy=dy, w=w)
-    g, batched = _conv_geometry(x_shape, w.shape, stride, padding, dilation, groups)
-    dy = _checked(xp, "dy", dy, g.y_shape, batched)
-    return unbatched(drawer(xp, dy.dtype, method, precision).contract_x(dy, w, g), batched)
+    g, form = _conv_geometry(x_shape, w.shape, stride, padding, dilation, groups, layout)
+    dy = _checked(xp, "dy", dy, g.y_shape, form)
+    on = drawer(xp, dy, method, precision, padding_mode, g.rank)
+    return form.outward(xp, on.contract_x(dy, turned(xp, w, flip), g))
 
 
 def conv_weight_grad(
@@ -70,10 +75,13 @@ def conv_weight_grad(
     *,
     stride: Ints = 1,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     dilation: Ints = 1,
     groups: int = 1,
     method: str = "auto",
     precision: str = "default",
+    flip: bool = False,
+    layout: str = "channels_first",
 ) -> Array:
     """Gradient of `conv` in its weights: dw, given its input x and the gradient dy in its output.
 
@@ -85,7 +93,7 @@ def conv_weight_grad(
         Gradient in the output.
     w_shape : tuple of int
         Shape of the weights.
-    stride, padding, dilation, groups, method, precision
+    stride, padding, padding_mode, dilation, groups, method, precision, flip, layout
         As given to `conv`.
 
     Returns
@@ -100,9 +108,9 @@ def conv_weight_grad(
     array([[[3., 6.]]])
     """
     xp, x, dy = _array.numbers(x=x, dy=dy)
-    g, batched = _conv_geometry(x.shape, w_shape, stride, padding, dilation, groups)
-    x, dy = _checked(xp, "x", x, g.x_shape, batched), _checked(xp, "dy", dy, g.y_shape, batched)
-    return drawer(xp, x.dtype, method, precision).contract_w(x, dy, g)
+    g, form = _conv_geometry(x.shape, w_shape, stride, padding, dilation, groups, layout)
+    x, dy = _checked(xp, "x", x, g.x_shape, form), _checked(xp, "dy", dy, g.y_shape, form)
+    return turned(xp, drawer(xp, x, method, precision, padding_mode, g.rank).contract_w(x, dy, g), flip)
 
 
 def conv_bias_grad(dy: Array, *, channel_axis: int = 1) -> Array:
@@ -129,7 +137,7 @@ def conv_bias_grad(dy: Array, *, channel_axis: int = 1) -> Array:
     xp, dy = _array.numbers(dy=dy)
     if not -dy.ndim <= channel_axis < dy.ndim:
         raise ValueError(f"channel_axis={channel_axis}, but dy has only {dy.ndim} axes (shape {tuple(dy.shape)})")
-    return xp.sum(dy, axis=tuple(axis for axis in range(dy.ndim) if axis != channel_axis % dy.ndim), dtype=dy.dtype)
+    return summed(xp, dy, tuple(axis for axis in range(dy.ndim) if axis != channel_axis % dy.ndim))
 
 
 def conv_transpose_input_grad(
@@ -139,10 +147,13 @@ def conv_transpose_input_grad(
     *,
     stride: Ints = 1,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     dilation: Ints = 1,
     groups: int = 1,
     method: str = "auto",
     precision: str = "default",
+    flip: bool = False,
+    layout: str = "channels_first",
 ) -> Array:
     """Gradient of `conv_transpose` in its input: dx, given the gradient dy in its output.
 
@@ -157,9 +168,10 @@ def conv_transpose_input_grad(
     array([[[111., 111.]]])
     """
     xp, dy, w = _array.numbers(dy=dy, w=w)
-    g, batched = _transpose_geometry(x_shape, w.shape, dy.shape, stride, padding, dilation, groups)
-    dy = _checked(xp, "dy", dy, g.x_shape, batched)
-    return unbatched(drawer(xp, dy.dtype, method, precision).contract_y(dy, w, g), batched)
+    g, form = _transpose_geometry(x_shape, w.shape, dy.shape, stride, padding, dilation, groups, layout)
+    dy = _checked(xp, "dy", dy, g.x_shape, form)
+    on = drawer(xp, dy, method, precision, padding_mode, g.rank)
+    return form.outward(xp, on.contract_y(dy, turned(xp, w, flip), g))
 
 
 def conv_transpose_weight_grad(
@@ -169,10 +181,13 @@ def conv_transpose_weight_grad(
     *,
     stride: Ints = 1,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     dilation: Ints = 1,
     groups: int = 1,
     method: str = "auto",
     precision: str = "default",
+    flip: bool = False,
+    layout: str = "channels_first",
 ) -> Array:
     """Gradient of `conv_transpose` in its weights: dw, given its input x and the gradient dy in its output.
 
@@ -186,19 +201,26 @@ def conv_transpose_weight_grad(
     array([[[3., 3., 3.]]])
     """
     xp, x, dy = _array.numbers(x=x, dy=dy)
-    g, batched = _transpose_geometry(x.shape, w_shape, dy.shape, stride, padding, dilation, groups)
-    x, dy = _checked(xp, "x", x, g.y_shape, batched), _checked(xp, "dy", dy, g.x_shape, batched)
-    return drawer(xp, x.dtype, method, precision).contract_w(dy, x, g)
+    g, form = _transpose_geometry(x.shape, w_shape, dy.shape, stride, padding, dilation, groups, layout)
+    x, dy = _checked(xp, "x", x, g.y_shape, form), _checked(xp, "dy", dy, g.x_shape, form)
+    return turned(xp, drawer(xp, x, method, precision, padding_mode, g.rank).contract_w(dy, x, g), flip)
 
 
 conv_transpose_bias_grad = conv_bias_grad
 
 
 def _conv_geometry(
-    x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Ints, padding: Padding, dilation: Ints, groups: int
-) -> tuple[ConvGeometry, bool]:
-    shape, batched = with_batch(tuple(x_shape), len(w_shape))
-    return geometry.conv(shape, tuple(w_shape), frozen(stride), frozen(padding), frozen(dilation), groups), batched
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int,
+    layout: str,
+) -> tuple[ConvGeometry, Form]:
+    form = form_of(len(x_shape), len(w_shape), layout)
+    shape = form.inward_shape(tuple(x_shape))
+    return geometry.conv(shape, tuple(w_shape), frozen(stride), frozen(padding), frozen(dilation), groups), form
 
 
 def _transpose_geometry(
@@ -209,15 +231,17 @@ def _transpose_geometry(
     padding: Padding,
     dilation: Ints,
     groups: int,
-) -> tuple[ConvGeometry, bool]:
-    shape, batched = with_batch(tuple(x_shape), len(w_shape))
-    out = tuple(dy_shape[len(dy_shape) - (len(w_shape) - 2) :])
+    layout: str,
+) -> tuple[ConvGeometry, Form]:
+    form = form_of(len(x_shape), len(w_shape), layout)
+    shape = form.inward_shape(tuple(x_shape))
+    out = form.inward_shape(tuple(dy_shape))[2:]
     g = geometry.conv_transpose(shape, tuple(w_shape), frozen(stride), frozen(padding), 0, out, frozen(dilation), groups)
-    return g, batched
+    return g, form
 
 
-def _checked(xp: Any, name: str, a: Array, shape: tuple[int, ...], batched: bool) -> Array:
-    expected = shape if batched else shape[1:]
+def _checked(xp: Any, name: str, a: Array, shape: tuple[int, ...], form: Form) -> Array:
+    expected = form.outward_shape(shape)
     if tuple(a.shape) != expected:
         raise ValueError(f"{name} has shape {tuple(a.shape)}; the other arguments make it {expected}")
-    return with_batch_axis(xp, a, len(shape))[0]
+    return form.inward(xp, a)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._window import Ints, Padding, frozen
 from . import geometry
-from .batches import with_batch
+from .batches import form_of
 
 
 def conv_output_shape(
@@ -15,6 +15,7 @@ def conv_output_shape(
     padding: Padding = "valid",
     dilation: Ints = 1,
     groups: int = 1,
+    layout: str = "channels_first",
 ) -> tuple[int, ...]:
     """Return the shape of `conv(x, w)` without computing it.
 
@@ -24,9 +25,10 @@ def conv_output_shape(
     >>> conv_output_shape((8, 3, 32, 32), (16, 3, 3, 3), stride=2, padding="same")
     (8, 16, 16, 16)
     """
-    shape, batched = with_batch(tuple(x_shape), len(w_shape))
+    form = form_of(len(x_shape), len(w_shape), layout)
+    shape = form.inward_shape(tuple(x_shape))
     y_shape = geometry.conv(shape, tuple(w_shape), frozen(stride), frozen(padding), frozen(dilation), groups).y_shape
-    return y_shape if batched else y_shape[1:]
+    return form.outward_shape(y_shape)
 
 
 def conv_transpose_output_shape(
@@ -39,6 +41,7 @@ def conv_transpose_output_shape(
     output_size: Ints | None = None,
     dilation: Ints = 1,
     groups: int = 1,
+    layout: str = "channels_first",
 ) -> tuple[int, ...]:
     """Return the shape of `conv_transpose(x, w)` without computing it.
 
@@ -48,7 +51,8 @@ def conv_transpose_output_shape(
     >>> conv_transpose_output_shape((8, 64, 7, 7), (64, 32, 4, 4), stride=2, padding=1)
     (8, 32, 14, 14)
     """
-    shape, batched = with_batch(tuple(x_shape), len(w_shape))
+    form = form_of(len(x_shape), len(w_shape), layout)
+    shape = form.inward_shape(tuple(x_shape))
     g = geometry.conv_transpose(
         shape,
         tuple(w_shape),
@@ -59,4 +63,4 @@ def conv_transpose_output_shape(
         frozen(dilation),
         groups,
     )
-    return g.x_shape if batched else g.x_shape[1:]
+    return form.outward_shape(g.x_shape)

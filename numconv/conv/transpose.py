@@ -6,10 +6,11 @@ from typing import Any
 
 from .. import _array
 from .._array import Array
+from .._border import PaddingMode
 from .._pullback import Pullback
 from .._window import Ints, Padding, frozen
 from . import geometry
-from .batches import check_bias, unbatched, with_batch_axis, with_bias
+from .batches import Settings, check_bias, form_of, turned, with_bias, written
 from .contractions import drawer
 
 
@@ -20,12 +21,16 @@ def conv_transpose(
     *,
     stride: Ints = 1,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     output_padding: Ints = 0,
     output_size: Ints | None = None,
     dilation: Ints = 1,
     groups: int = 1,
     method: str = "auto",
     precision: str = "default",
+    flip: bool = False,
+    layout: str = "channels_first",
+    out: Array | None = None,
 ) -> Array:
     r"""Transposed convolution: the adjoint of `conv` in its input, which spreads each sample of x over a window of the output.
 
@@ -45,6 +50,9 @@ def conv_transpose(
     padding : str, int or sequence, default "valid"
         Samples cut off around the output: the padding of the convolution this is the adjoint of, in the words of `conv`. "same"
         gives an output of size * stride.
+    padding_mode : str or sequence of str, default "zeros"
+        Where what falls on the padding goes: "zeros" drops it, the others add it to the sample that a convolution of this padding
+        mode reads there. So this is the adjoint of `conv` in every mode.
     output_padding : int or sequence of int, default 0
         Samples added at the end of the output, fewer than the larger of stride and dilation: sizes of one class under the stride
         have convolutions of one size, and this tells them apart.
@@ -60,6 +68,12 @@ def conv_transpose(
         as much. "fft" lets a NaN or infinity spread, and is never chosen for arrays that hold one.
     precision : {"default", "highest"}, default "default"
         "highest" computes every sum by its definition.
+    flip : bool, default False
+        Read the taps of w backwards.
+    layout : {"channels_first", "channels_last"}, default "channels_first"
+        Where x and the result have their channels: behind the batch axis, or last. Weights lie the same way for both.
+    out : array, shape of the result, optional
+        Where to write the result, which is also returned: an array of the library and dtype of the input.
 
     Returns
     -------
@@ -69,7 +83,7 @@ def conv_transpose(
     Raises
     ------
     TypeError
-        If the arrays are of different libraries or devices, or no numbers.
+        If the arrays are of different libraries or devices, no numbers, or record gradients (see `numconv.interop`).
     ValueError
         If shapes and arguments do not fit together.
 
@@ -84,7 +98,8 @@ def conv_transpose(
     >>> numconv.conv_transpose(np.array([[1.0, 2.0]]), np.array([[[1.0, 10.0, 100.0]]]), stride=2)
     array([[  1.,  10., 102.,  20., 200.]])
     """
-    return _conv_transpose(x, w, b, stride, padding, output_padding, output_size, dilation, groups, method, precision, pull=False)
+    settings = Settings(stride, padding, padding_mode, dilation, groups, method, precision, flip, layout)
+    return _conv_transpose(x, w, b, settings, output_padding, output_size, out=out, pull=False)
 
 
 def conv_transpose_vjp(
@@ -94,12 +109,15 @@ def conv_transpose_vjp(
     *,
     stride: Ints = 1,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     output_padding: Ints = 0,
     output_size: Ints | None = None,
     dilation: Ints = 1,
     groups: int = 1,
     method: str = "auto",
     precision: str = "default",
+    flip: bool = False,
+    layout: str = "channels_first",
 ) -> tuple[Array, Pullback]:
     """`conv_transpose`, and the pullback of a cotangent dy to (dx, dw), or (dx, dw, db) where there is a bias.
 
@@ -113,19 +131,16 @@ def conv_transpose_vjp(
     >>> pullback(y, wrt="x")
     array([[[4., 4.]]])
     """
-    y, pullback = _conv_transpose(
-        x, w, b, stride, padding, output_padding, output_size, dilation, groups, method, precision, pull=True
-    )
+    settings = Settings(stride, padding, padding_mode, dilation, groups, method, precision, flip, layout)
+    y, pullback = _conv_transpose(x, w, b, settings, output_padding, output_size, pull=True)
     return y, pullback
 
 
-def rectified_conv_transpose_vjp(x: Array, w: Array, b: Array | None, **arguments: Any) -> tuple[Array, Pullback]:
+def rectified_conv_transpose_vjp(
+    x: Array, w: Array, b: Array | None, *, output_padding: Ints = 0, output_size: Ints | None = None, **arguments: Any
+) -> tuple[Array, Pullback]:
     """Return `relu(conv_transpose(...))`, rectified where it is stored, and the pullback of `conv_transpose` itself."""
-    chosen = {
-        "stride": 1, "padding": "valid", "output_padding": 0, "output_size": None, "dilation": 1, "groups": 1, "method": "auto",
-        "precision": "default", **arguments,
-    }  # fmt: skip
-    y, pullback = _conv_transpose(x, w, b, *chosen.values(), pull=True, rectify=True)
+    y, pullback = _conv_transpose(x, w, b, Settings(**arguments), output_padding, output_size, pull=True, rectify=True)
     return y, pullback
 
 
@@ -133,38 +148,29 @@ def _conv_transpose(
     x: Array,
     w: Array,
     b: Array | None,
-    stride: Ints,
-    padding: Padding,
+    settings: Settings,
     output_padding: Ints,
     output_size: Ints | None,
-    dilation: Ints,
-    groups: int,
-    method: str,
-    precision: str,
     *,
     pull: bool,
     rectify: bool = False,
+    out: Array | None = None,
 ) -> Any:
     # The adjoint of a convolution: what comes in here is y of the geometry, and what goes out is its x.
     xp, x, w, b = _array.numbers(x=x, w=w, b=b)
-    x, batched = with_batch_axis(xp, x, w.ndim)
-    g = geometry.conv_transpose(
-        tuple(x.shape),
-        tuple(w.shape),
-        frozen(stride),
-        frozen(padding),
-        frozen(output_padding),
-        frozen(output_size),
-        frozen(dilation),
-        groups,
-    )
+    form = form_of(x.ndim, w.ndim, settings.layout)
+    given, x, w = x, form.inward(xp, x), turned(xp, w, settings.flip)
+    stride, padding, padding_mode, dilation, groups, method, precision, flip, _ = settings
+    size = frozen(output_padding), frozen(output_size)
+    g = geometry.conv_transpose(tuple(x.shape), tuple(w.shape), frozen(stride), frozen(padding), *size, frozen(dilation), groups)
     check_bias(b, g.groups * g.c_in)
-    on = drawer(xp, x.dtype, method, precision)
-    y = unbatched(on.contract_x(x, w, g, b, rectify), batched)
+    on = drawer(xp, x, method, precision, padding_mode, g.rank)
+    shape = form.outward_shape(g.x_shape)
+    y = written(out, shape, x.dtype, lambda: form.outward(xp, on.contract_x(x, w, g, b, rectify)), given, w, b)
     if not pull:
         return y
     gradients = {
-        "x": lambda dy: unbatched(on.contract_y(with_batch_axis(xp, dy, w.ndim)[0], w, g), batched),
-        "w": lambda dy: on.contract_w(with_batch_axis(xp, dy, w.ndim)[0], x, g),
+        "x": lambda dy: form.outward(xp, on.contract_y(form.inward(xp, dy), w, g)),
+        "w": lambda dy: turned(xp, on.contract_w(form.inward(xp, dy), x, g), flip),
     }
-    return y, with_bias(xp, y, gradients, b, batched)
+    return y, with_bias(xp, y, gradients, b, form)

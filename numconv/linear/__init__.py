@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _array
+from .. import _array, _lend
 from .._array import Array
 from .._pullback import Pullback
 from . import generic, geometry
@@ -82,8 +82,4 @@ def _checked(x: Array, w: Array, b: Array | None) -> tuple[Any, Array, Array, Ar
     """Check the arguments, and choose the kernels by where the arrays live."""
     xp, x, w, b = _array.numbers(x=x, w=w, b=b)
     geometry.check(tuple(x.shape), tuple(w.shape), None if b is None else tuple(b.shape))
-    if _array.device(xp, x.dtype) == "cpu":
-        from . import cpu
-
-        return cpu, x, w, b
-    return generic, x, w, b
+    return _lend.kernels(xp, x, f"{__name__}.cpu", generic), x, w, b

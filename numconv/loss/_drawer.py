@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Protocol
 
-from .. import _array
+from .. import _lend
 from .._array import Array
 from . import generic
 
@@ -26,10 +26,6 @@ class Losses(Protocol):
         """Return the product of two matrices."""
 
 
-def drawer(xp: Any, dtype: Any) -> Losses:
+def drawer(xp: Any, x: Array) -> Losses:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
-    if _array.device(xp, dtype) == "cpu":
-        from . import cpu
-
-        return cpu
-    return generic
+    return _lend.kernels(xp, x, f"{__package__}.cpu", generic)  # type: ignore[no-any-return]

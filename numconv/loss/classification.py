@@ -143,7 +143,7 @@ def cross_entropy_loss_vjp(
     smoothing = number("label_smoothing", label_smoothing, 0, 1)
     over = Reduction.read(reduction, (batch, *rest))
 
-    terms, pull = drawer(xp, logits.dtype).cross_entropy(xp, logits, labels, smoothing)
+    terms, pull = drawer(xp, logits).cross_entropy(xp, logits, labels, smoothing)
     return answer(xp, dtype, over(xp, terms), logits=lambda dy: pull(over.share(dy)))
 
 

@@ -80,7 +80,7 @@ def info_nce_loss_vjp(za: Array, zb: Array, temperature: float = 0.07, *, symmet
     temperature = number("temperature", temperature, 0, open_at_least=True)
 
     (a, pull_a), (b, pull_b) = normalised(xp, za), normalised(xp, zb)
-    matmul = drawer(xp, a.dtype).matmul
+    matmul = drawer(xp, a).matmul
     logits = matmul(xp, a / temperature, xp.matrix_transpose(b))
     rows = xp.arange(n, device=device(a))
     value, slope = _of_label(xp, logits, rows)
@@ -262,7 +262,7 @@ def _among_all(
     """Each row against all others: the value of a loss of their logits, and the gradient in z."""
     unit, pull = normalised(xp, z)
     rows = xp.arange(z.shape[0], device=device(z))
-    matmul = drawer(xp, z.dtype).matmul
+    matmul = drawer(xp, z).matmul
     logits = matmul(xp, unit / temperature, xp.matrix_transpose(unit))
     # No row may choose itself: logits are from -1/T to 1/T, and e^-1000 is 0. (Minus infinity times 0 would be a NaN.)
     nowhere = xp.full((), -2.0 / temperature - 1000.0, dtype=z.dtype, device=device(z))
@@ -278,7 +278,7 @@ def _among_all(
 
 def _of_label(xp: ModuleType, logits: Array, labels: Array) -> tuple[Array, Callable[[], Array]]:
     """Mean cross entropy of each row's softmax to its label, and the gradient in the logits."""
-    terms, pull = drawer(xp, logits.dtype).cross_entropy(xp, logits, labels, 0.0)
+    terms, pull = drawer(xp, logits).cross_entropy(xp, logits, labels, 0.0)
     return xp.mean(terms), lambda: pull(xp.full((), 1.0 / logits.shape[0], dtype=logits.dtype, device=device(logits)))
 
 

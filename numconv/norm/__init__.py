@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .. import _array
+from .. import _array, _lend
 from .._array import Array
 from .._pullback import Pullback
 from . import generic, geometry
@@ -46,13 +46,9 @@ class Norms(Protocol):
         """Return dx (None unless needed), dscale and dshift."""
 
 
-def drawer(xp: Any, dtype: Any) -> Norms:
+def drawer(xp: Any, x: Array) -> Norms:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
-    if _array.device(xp, dtype) == "cpu":
-        from . import cpu
-
-        return cpu
-    return generic
+    return _lend.kernels(xp, x, f"{__name__}.cpu", generic)  # type: ignore[no-any-return]
 
 
 def batch_norm(
@@ -112,7 +108,7 @@ def batch_norm(
     [[[0.0, 0.5]], [[1.0, 2.5]]]
     """
     xp, x, scale, shift, given, g = _batched(x, scale, shift, mean, var, eps)
-    return drawer(xp, x.dtype).normal_y(x, scale, shift, given, g, eps)[0]
+    return drawer(xp, x).normal_y(x, scale, shift, given, g, eps)[0]
 
 
 def batch_norm_vjp(
@@ -138,7 +134,7 @@ def batch_norm_vjp(
     (array([-1.]), array([1.]))
     """
     xp, x, scale, shift, given, g = _batched(x, scale, shift, mean, var, eps)
-    return _vjp(drawer(xp, x.dtype), x, scale, shift, given, g, eps)
+    return _vjp(drawer(xp, x), x, scale, shift, given, g, eps)
 
 
 def batch_norm_statistics(x: Array) -> tuple[Array, Array]:
@@ -165,7 +161,7 @@ def batch_norm_statistics(x: Array) -> tuple[Array, Array]:
     xp, x = _array.reals(x=x)
     g = geometry.batch(tuple(x.shape))
     geometry.check_count(g)
-    return drawer(xp, x.dtype).moments(x, g)
+    return drawer(xp, x).moments(x, g)
 
 
 def layer_norm(x: Array, scale: Array | None = None, shift: Array | None = None, *, axes: int = 1, eps: float = 1e-5) -> Array:
@@ -365,14 +361,14 @@ class _Gradients:
 
 def _y(x: Array, scale: Array | None, shift: Array | None, eps: float, shape: Callable[[Any], NormGeometry]) -> Array:
     xp, x, scale, shift, g = _checked(x, scale, shift, eps, shape)
-    return drawer(xp, x.dtype).normal_y(x, scale, shift, None, g, eps)[0]
+    return drawer(xp, x).normal_y(x, scale, shift, None, g, eps)[0]
 
 
 def _y_vjp(
     x: Array, scale: Array | None, shift: Array | None, eps: float, shape: Callable[[Any], NormGeometry]
 ) -> tuple[Array, Pullback]:
     xp, x, scale, shift, g = _checked(x, scale, shift, eps, shape)
-    return _vjp(drawer(xp, x.dtype), x, scale, shift, None, g, eps)
+    return _vjp(drawer(xp, x), x, scale, shift, None, g, eps)
 
 
 def _vjp(

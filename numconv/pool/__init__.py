@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any, Protocol
 
-from .. import _array
+from .. import _array, _lend
 from .._array import Array
 from .._pullback import Pullback
 from .._window import Ints, Padding, frozen
@@ -59,13 +59,9 @@ class Pools(Protocol):
         """x[q] = sum over the p and taps that lie at q of y[p] / the number of taps of p."""
 
 
-def drawer(xp: Any, dtype: Any) -> Pools:
+def drawer(xp: Any, x: Array) -> Pools:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
-    if _array.device(xp, dtype) == "cpu":
-        from . import cpu
-
-        return cpu
-    return generic
+    return _lend.kernels(xp, x, f"{__name__}.cpu", generic)  # type: ignore[no-any-return]
 
 
 def max_pool(x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "valid", dilation: Ints = 1) -> Array:
@@ -114,7 +110,7 @@ def max_pool(x: Array, window: Ints, *, stride: Ints | None = None, padding: Pad
     """
     xp, x = _array.reals(x=x)
     g = _geometry(x, window, stride, padding, dilation)
-    return drawer(xp, x.dtype).max_y(x, g)
+    return drawer(xp, x).max_y(x, g)
 
 
 def max_pool_vjp(
@@ -134,7 +130,7 @@ def max_pool_vjp(
     """
     xp, x = _array.reals(x=x)
     g = _geometry(x, window, stride, padding, dilation)
-    on = drawer(xp, x.dtype)
+    on = drawer(xp, x)
     y, indices = on.max_with_narrow_indices(x, g)
     return y, Pullback(y, x=lambda dy: on.scatter(dy, indices, g))
 
@@ -163,7 +159,7 @@ def max_pool_with_indices(
     """
     xp, x = _array.reals(x=x)
     g = _geometry(x, window, stride, padding, dilation)
-    return drawer(xp, x.dtype).max_with_indices(x, g)
+    return drawer(xp, x).max_with_indices(x, g)
 
 
 def max_pool_with_indices_vjp(
@@ -172,7 +168,7 @@ def max_pool_with_indices_vjp(
     """`max_pool_with_indices`, and the pullback of a cotangent dy of the maxima to dx; the indices have none."""
     xp, x = _array.reals(x=x)
     g = _geometry(x, window, stride, padding, dilation)
-    on = drawer(xp, x.dtype)
+    on = drawer(xp, x)
     y, indices = on.max_with_indices(x, g)
     return (y, indices), Pullback(y, x=lambda dy: on.scatter(dy, indices, g))
 
@@ -225,7 +221,7 @@ def max_unpool(
     array([[[0., 4., 0., 3.]]])
     """
     xp, x, indices, g = _indexed(x, indices, window, output_size, stride, padding, dilation)
-    return drawer(xp, x.dtype).scatter(x, indices, g)
+    return drawer(xp, x).scatter(x, indices, g)
 
 
 def max_unpool_vjp(
@@ -240,7 +236,7 @@ def max_unpool_vjp(
 ) -> tuple[Array, Pullback]:
     """`max_unpool`, and the pullback of a cotangent dy to dx: dy at the indices."""
     xp, x, indices, g = _indexed(x, indices, window, output_size, stride, padding, dilation)
-    on = drawer(xp, x.dtype)
+    on = drawer(xp, x)
     y = on.scatter(x, indices, g)
     return y, Pullback(y, x=lambda dy: on.gather(dy, indices, g))
 
@@ -293,7 +289,7 @@ def avg_pool(
     """
     xp, x = _array.floats(x=x)
     g = _geometry(x, window, stride, padding, dilation)
-    return drawer(xp, x.dtype).mean_y(x, g, bool(count_include_pad))
+    return drawer(xp, x).mean_y(x, g, bool(count_include_pad))
 
 
 def avg_pool_vjp(
@@ -317,7 +313,7 @@ def avg_pool_vjp(
     """
     xp, x = _array.floats(x=x)
     g = _geometry(x, window, stride, padding, dilation)
-    on, include_pad = drawer(xp, x.dtype), bool(count_include_pad)
+    on, include_pad = drawer(xp, x), bool(count_include_pad)
     y = on.mean_y(x, g, include_pad)
     return y, Pullback(y, x=lambda dy: on.mean_x(dy, g, include_pad))
 

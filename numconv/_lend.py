@@ -1,0 +1,163 @@
+"""Arrays of other libraries and dtypes on the CPU, lent to the kernels as NumPy's, and their results given back.
+
+Nothing is copied where the library lets memory be seen: PyTorch's tensors and JAX's arrays of float32 and float64. Numbers of 16
+bits are widened to float32 and rounded once, on the way back. What a kernel keeps for later, such as indices, stays NumPy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import cache, lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._array import Array, library
+
+_KERNELS = (np.dtype("float32"), np.dtype("float64"))
+_WIDENED = ("float16", "bfloat16")
+
+
+class Loan(NamedTuple):
+    """How arrays of one library and dtype become NumPy's (`dtype`), and results theirs again."""
+
+    kind: type
+    dtype: Any
+    lend: Callable[[Array], Array]
+    give_back: Callable[[Array], Array]
+
+
+class Lent:
+    """A drawer whose functions take and return arrays of another library or dtype, at any depth of tuples and functions."""
+
+    def __init__(self, drawer: Any, loan: Loan) -> None:
+        self._drawer, self._loan = drawer, loan
+
+    def __getattr__(self, name: str) -> Any:
+        function = self.__dict__[name] = self.function(getattr(self._drawer, name))
+        return function
+
+    def explain(self, contraction: Any, g: Any, dtype: Any) -> Any:
+        """Say what a call would do."""
+        return self._drawer.explain(contraction, g, self._loan.dtype)
+
+    def function(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `f` for arrays of that library or dtype."""
+
+        def lent(*args: Any, **kwargs: Any) -> Any:
+            return self._back(f(*map(self._in, args), **{name: self._in(a) for name, a in kwargs.items()}))
+
+        return lent
+
+    def _in(self, a: Any) -> Any:
+        return self._loan.lend(a) if isinstance(a, self._loan.kind) else a
+
+    def _back(self, result: Any) -> Any:
+        if isinstance(result, (np.ndarray, np.generic)):
+            return self._loan.give_back(np.asarray(result))
+        if type(result) is tuple:  # a named one is the drawer's own
+            return tuple(map(self._back, result))
+        return self.function(result) if callable(result) else result
+
+
+def kernels(xp: ModuleType, x: Array, drawer: str, generic: Any) -> Any:
+    """Return the drawer of Numba kernels, a module imported at first use, if arrays like `x` can be lent to it, or `generic`."""
+    if type(x) is np.ndarray and x.dtype in _KERNELS:
+        return _module(drawer)
+    found = loan(xp, x)
+    return generic if found is None or found.dtype not in _KERNELS else lent(_module(drawer), found)
+
+
+def loan(xp: ModuleType, x: Array) -> Loan | None:
+    """Return how arrays like `x` are lent; None for NumPy's own, for other devices, and for libraries that share no memory."""
+    name = library(xp)
+    if name == "numpy":
+        return _of_numpy(x.dtype) if x.dtype.name in _WIDENED else None
+    if name == "torch":
+        return _of_torch(xp, x.dtype) if x.device.type == "cpu" else None
+    if name == "jax":
+        return None if is_traced(x) or any(d.platform != "cpu" for d in x.devices()) else _of_jax(xp, x.dtype)
+    return None
+
+
+@cache
+def _module(name: str) -> Any:
+    return import_module(name)
+
+
+def is_traced(x: Array) -> bool:
+    """Say whether an array of JAX stands for one that is not known yet, as under `jax.jit`."""
+    import jax
+
+    return isinstance(x, jax.core.Tracer)
+
+
+def native(xp: ModuleType, x: Array, f: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return `f`, a function of NumPy's arrays of float32 or float64, for arrays like `x`; None where they cannot be lent."""
+    if type(x) is np.ndarray and x.dtype in _KERNELS:
+        return f
+    found = loan(xp, x)
+    return None if found is None or found.dtype not in _KERNELS else Lent(None, found).function(f)
+
+
+@lru_cache(128)
+def lent(drawer: Hashable, found: Loan) -> Any:
+    """Return a drawer for arrays that are lent like this."""
+    return Lent(drawer, found)
+
+
+@lru_cache(16)
+def _of_numpy(dtype: Any) -> Loan:
+    def widen(a: Array) -> Array:
+        return a.astype(np.float32) if a.dtype == dtype else a
+
+    def narrow(a: Array) -> Array:
+        return a.astype(dtype) if a.dtype == np.float32 else a
+
+    return Loan(np.ndarray, np.dtype(np.float32), widen, _quietly(narrow))
+
+
+@lru_cache(32)
+def _of_torch(torch: Any, dtype: Any) -> Loan:
+    narrow = str(dtype).removeprefix("torch.") in _WIDENED
+
+    def lend(t: Array) -> Array:
+        t = t.detach()
+        t = t.to(torch.float32) if narrow and t.dtype == dtype else t.resolve_conj().resolve_neg()
+        return t.numpy()
+
+    def give_back(a: Array) -> Array:
+        t = torch.from_numpy(a)
+        return t.to(dtype) if narrow and t.dtype == torch.float32 else t
+
+    seen = np.dtype(np.float32) if narrow else lend(torch.empty(0, dtype=dtype)).dtype
+    return Loan(torch.Tensor, seen, lend, give_back)
+
+
+@lru_cache(32)
+def _of_jax(jnp: Any, dtype: Any) -> Loan:
+    import jax
+
+    narrow = dtype.name in _WIDENED
+
+    def lend(x: Array) -> Array:
+        a = np.asarray(x)
+        return a.astype(np.float32) if narrow and a.dtype == dtype else a
+
+    def give_back(a: Array) -> Array:
+        x = jnp.from_dlpack(a) if a.size and a.flags.c_contiguous else jnp.asarray(a)
+        return x.astype(dtype) if narrow and x.dtype == np.float32 else x
+
+    return Loan(jax.Array, np.dtype(np.float32) if narrow else np.dtype(dtype), lend, give_back)
+
+
+def _quietly(narrow: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Round without a warning: what is too large for 16 bits is infinite there, as in every other library."""
+
+    def quiet(a: Array) -> Array:
+        with np.errstate(over="ignore", under="ignore"):
+            return narrow(a)
+
+    return quiet
