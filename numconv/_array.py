@@ -44,7 +44,7 @@ def namespace(**arrays: Array) -> ModuleType:
     if len(set(spaces.values())) > 1:
         raise TypeError(f"arrays must come from one library, got {', '.join(f'{n}: {_named(a)}' for n, a in given.items())}")
     devices = {name: array_api_compat.device(a) for name, a in given.items()}
-    if any(d != next(iter(devices.values())) for d in devices.values()):
+    if len({str(d) for d in devices.values() if d is not None}) > 1:  # None: not known yet, under jax.jit
         raise TypeError(f"arrays must be on one device, got {', '.join(f'{n}: {d}' for n, d in devices.items())}")
     return next(iter(spaces.values()))
 
@@ -86,6 +86,11 @@ def device(xp: ModuleType, dtype: Any) -> Device:
     return "generic"
 
 
+def narrow(dtype: Any) -> bool:
+    """Say whether a dtype is float16 or bfloat16, of any library: NumPy's `finfo` does not know the latter."""
+    return str(dtype).rpartition(".")[2] in ("float16", "bfloat16")
+
+
 @lru_cache(32)
 def library(xp: ModuleType) -> Library:
     """Name the library of a namespace."""
@@ -110,7 +115,7 @@ def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> t
     for name, a in given.items():
         if not _is(xp, a.dtype, kinds):
             raise TypeError(f"{name} has dtype {a.dtype}; needed {needed}")
-    if len({xp.isdtype(d, "integral") for d in dtypes}) > 1:
+    if len({_is(xp, d, ("integral",)) for d in dtypes}) > 1:
         raise TypeError(f"integers and floats do not mix: {', '.join(f'{n} is {a.dtype}' for n, a in given.items())}")
     common = xp.result_type(*given.values())
     wanted = (a if a is None else xp.astype(xp.asarray(a) if xp is np else a, common, copy=False) for a in arrays.values())
@@ -119,7 +124,7 @@ def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> t
 
 def _is(xp: ModuleType, dtype: Any, kinds: tuple[str, ...]) -> bool:
     """Say of which kind a dtype is; NumPy does not know that bfloat16, which other libraries give it, is a float."""
-    return bool(xp.isdtype(dtype, kinds)) or (getattr(dtype, "name", "") == "bfloat16" and "real floating" in kinds)
+    return "real floating" in kinds if narrow(dtype) else bool(xp.isdtype(dtype, kinds))
 
 
 def _plain_dtypes(arrays: Iterable[Array]) -> list[Any]:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._array import Array, library
+from ._array import Array, library, narrow
 
 _KERNELS = (np.dtype("float32"), np.dtype("float64"))
-_WIDENED = ("float16", "bfloat16")
 
 
 class Loan(NamedTuple):
@@ -74,7 +73,7 @@ def loan(xp: ModuleType, x: Array) -> Loan | None:
     """Return how arrays like `x` are lent; None for NumPy's own, for other devices, and for libraries that share no memory."""
     name = library(xp)
     if name == "numpy":
-        return _of_numpy(x.dtype) if x.dtype.name in _WIDENED else None
+        return _of_numpy(x.dtype) if narrow(x.dtype) else None
     if name == "torch":
         return _of_torch(xp, x.dtype) if x.device.type == "cpu" else None
     if name == "jax":
@@ -113,26 +112,27 @@ def _of_numpy(dtype: Any) -> Loan:
     def widen(a: Array) -> Array:
         return a.astype(np.float32) if a.dtype == dtype else a
 
-    def narrow(a: Array) -> Array:
-        return a.astype(dtype) if a.dtype == np.float32 else a
+    def give_back(a: Array) -> Array:
+        with np.errstate(over="ignore", under="ignore"):  # what is too large is infinite there, as in every other library
+            return a.astype(dtype) if a.dtype == np.float32 else a
 
-    return Loan(np.ndarray, np.dtype(np.float32), widen, _quietly(narrow))
+    return Loan(np.ndarray, np.dtype(np.float32), widen, give_back)
 
 
 @lru_cache(32)
 def _of_torch(torch: Any, dtype: Any) -> Loan:
-    narrow = str(dtype).removeprefix("torch.") in _WIDENED
+    small = narrow(dtype)
 
     def lend(t: Array) -> Array:
         t = t.detach()
-        t = t.to(torch.float32) if narrow and t.dtype == dtype else t.resolve_conj().resolve_neg()
+        t = t.to(torch.float32) if small and t.dtype == dtype else t.resolve_conj().resolve_neg()
         return t.numpy()
 
     def give_back(a: Array) -> Array:
         t = torch.from_numpy(a)
-        return t.to(dtype) if narrow and t.dtype == torch.float32 else t
+        return t.to(dtype) if small and t.dtype == torch.float32 else t
 
-    seen = np.dtype(np.float32) if narrow else lend(torch.empty(0, dtype=dtype)).dtype
+    seen = np.dtype(np.float32) if small else lend(torch.empty(0, dtype=dtype)).dtype
     return Loan(torch.Tensor, seen, lend, give_back)
 
 
@@ -140,24 +140,14 @@ def _of_torch(torch: Any, dtype: Any) -> Loan:
 def _of_jax(jnp: Any, dtype: Any) -> Loan:
     import jax
 
-    narrow = dtype.name in _WIDENED
+    small = narrow(dtype)
 
     def lend(x: Array) -> Array:
         a = np.asarray(x)
-        return a.astype(np.float32) if narrow and a.dtype == dtype else a
+        return a.astype(np.float32) if small and a.dtype == dtype else a
 
     def give_back(a: Array) -> Array:
         x = jnp.from_dlpack(a) if a.size and a.flags.c_contiguous else jnp.asarray(a)
-        return x.astype(dtype) if narrow and x.dtype == np.float32 else x
+        return x.astype(dtype) if small and x.dtype == np.float32 else x
 
-    return Loan(jax.Array, np.dtype(np.float32) if narrow else np.dtype(dtype), lend, give_back)
-
-
-def _quietly(narrow: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """Round without a warning: what is too large for 16 bits is infinite there, as in every other library."""
-
-    def quiet(a: Array) -> Array:
-        with np.errstate(over="ignore", under="ignore"):
-            return narrow(a)
-
-    return quiet
+    return Loan(jax.Array, np.dtype(np.float32) if small else np.dtype(dtype), lend, give_back)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from .._array import Array
+from .._array import Array, narrow
 
 
 def widened(xp: ModuleType, x: Array) -> Array:
     """Return float16 and bfloat16 as float32: the constants of erf, squares and sums would overflow or drown in rounding."""
-    return xp.astype(x, xp.float32) if xp.finfo(x.dtype).bits < 32 else x
+    return xp.astype(x, xp.float32) if narrow(x.dtype) else x

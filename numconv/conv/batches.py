@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _memory
-from .._array import Array
+from .._array import Array, narrow
 from .._border import PaddingMode
 from .._pullback import Pullback
 from .._window import Ints, Padding
@@ -90,8 +90,7 @@ def with_bias(xp: Any, y: Array, gradients: dict[str, Callable[[Any], Array]], b
 
 def summed(xp: Any, a: Array, axes: tuple[int, ...]) -> Array:
     """Return the sum over axes, of the dtype of `a`; numbers of 16 bits are added up in 32."""
-    narrow = str(a.dtype).rpartition(".")[2] in ("float16", "bfloat16")
-    total = xp.sum(a, axis=axes, dtype=xp.float32 if narrow else a.dtype)
+    total = xp.sum(a, axis=axes, dtype=xp.float32 if narrow(a.dtype) else a.dtype)
     return xp.astype(total, a.dtype, copy=False)
 
 

@@ -46,7 +46,8 @@ def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     w = []
     for k in taps(g.w_size):
         x_k = x[under(k, g.y_size, g.stride, g.dilation)]
-        w.append(xp.sum(xp.matmul(y, xp.matrix_transpose(xp.reshape(x_k, (*x_k.shape[:3], prod(g.y_size))))), axis=0))
+        terms = xp.matmul(y, xp.matrix_transpose(xp.reshape(x_k, (*x_k.shape[:3], prod(g.y_size)))))
+        w.append(xp.sum(terms, axis=0, dtype=y.dtype))
     return xp.reshape(xp.stack(w, axis=-1), g.w_shape)
 
 

@@ -84,7 +84,7 @@ class Slab(NamedTuple):
             shape = (*dx.shape[: axis + 2], x.shape[axis + 2], *dx.shape[axis + 3 :])
             folded = x if axis == axes[0] else xp.zeros(shape, dtype=x.dtype, device=device(x))
             for place, run in _runs(self.sources[axis]):
-                folded = _added(folded, (*before, run), dx[(*before, place)])
+                folded = _added(folded, (*before, run, ...), dx[(*before, place, ...)])
             dx = folded
         return dx
 
@@ -115,7 +115,7 @@ def _beside(g: ConvGeometry, modes: tuple[str, ...], axis: int) -> Iterator[Slab
         sources[axis] = padded[axis][begin:end]
         sizes[first + axis], outs[first + axis], los[first + axis] = end - begin, p_end - p_begin, begin - stride * p_begin
         changed: dict[str, Any] = {"x_size": tuple(sizes), "pad_lo": tuple(los), "y_size": tuple(outs)}
-        yield Slab(g._replace(**changed), (slice(None),) * (axis + 2) + (slice(p_begin, p_end),), tuple(sources))
+        yield Slab(g._replace(**changed), (slice(None),) * (axis + 2) + (slice(p_begin, p_end), ...), tuple(sources))
 
 
 def _runs(index: Any) -> Iterator[tuple[slice, slice]]:

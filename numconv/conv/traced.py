@@ -32,7 +32,7 @@ class Traced:
 
     def _call(self, shape: tuple[int, ...], f: Any, *arrays: Array | None) -> Array:
         given = [a for a in arrays if a is not None]
-        if any(type(a).__name__ == "JVPTracer" for a in given):
+        if any(type(a).__name__ in ("JVPTracer", "LinearizeTracer") for a in given):
             raise TypeError("JAX is differentiating here, which plain functions do not know; needed one of numconv.interop.jax")
 
         def host(*known: Array) -> Array:

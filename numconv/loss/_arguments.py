@@ -18,7 +18,7 @@ def widened(**arrays: Array) -> tuple[Any, ...]:
     """
     xp, *common = _array.reals(**arrays)
     dtype = common[0].dtype
-    if xp.finfo(dtype).bits < 32:
+    if _array.narrow(dtype):
         common = [xp.astype(a, xp.float32) for a in common]
     return xp, dtype, *common
 

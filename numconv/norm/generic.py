@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
-from .._array import Array
+from .._array import Array, narrow
 from .geometry import NormGeometry
 
 
@@ -84,7 +84,7 @@ def _facing(xp: Any, channels: Array, g: NormGeometry) -> Array:
 
 
 def _wide(xp: Any, a: Array) -> Array:
-    return xp.astype(a, xp.float32) if xp.finfo(a.dtype).bits < 32 else a
+    return xp.astype(a, xp.float32) if narrow(a.dtype) else a
 
 
 def _like(xp: Any, a: Array, x: Array) -> Array:
