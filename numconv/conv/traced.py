@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from .._array import Array
@@ -31,6 +30,8 @@ class Traced:
         return self._call(g.w_shape, lambda on, x, y: on.contract_w(x, y, g), x, y)
 
     def _call(self, shape: tuple[int, ...], f: Any, *arrays: Array | None) -> Array:
+        import jax
+
         given = [a for a in arrays if a is not None]
         if any(type(a).__name__ in ("JVPTracer", "LinearizeTracer") for a in given):
             raise TypeError("JAX is differentiating here, which plain functions do not know; needed one of numconv.interop.jax")

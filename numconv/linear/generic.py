@@ -9,31 +9,36 @@ from math import prod
 
 from array_api_compat import array_namespace
 
-from .._array import Array
+from .._array import Array, narrow
 
 
 def contract_y(x: Array, w: Array, b: Array | None = None) -> Array:
     """y[n,o] = sum over i of w[o,i] * x[n,i], plus b[o]."""
     xp = array_namespace(x)
-    y = xp.reshape(xp.matmul(_rows(x), xp.matrix_transpose(w)), (*x.shape[:-1], w.shape[0]))
+    y = xp.reshape(_product(_rows(x), xp.matrix_transpose(w)), (*x.shape[:-1], w.shape[0]))
     return y if b is None else y + b
 
 
 def contract_x(y: Array, w: Array) -> Array:
     """x[n,i] = sum over o of w[o,i] * y[n,o]."""
-    xp = array_namespace(y)
-    return xp.reshape(xp.matmul(_rows(y), w), (*y.shape[:-1], w.shape[1]))
+    return array_namespace(y).reshape(_product(_rows(y), w), (*y.shape[:-1], w.shape[1]))
 
 
 def contract_w(x: Array, y: Array) -> Array:
     """w[o,i] = sum over n of y[n,o] * x[n,i]."""
-    xp = array_namespace(x)
-    return xp.matmul(xp.matrix_transpose(_rows(y)), _rows(x))
+    return _product(array_namespace(y).matrix_transpose(_rows(y)), _rows(x))
 
 
 def sum_rows(y: Array) -> Array:
     """b[o] = sum over n of y[n,o]."""
-    return array_namespace(y).sum(_rows(y), axis=0, dtype=y.dtype)
+    xp = array_namespace(y)
+    total = xp.sum(_rows(y), axis=0, dtype=xp.float32 if narrow(y.dtype) else y.dtype)
+    return xp.astype(total, y.dtype, copy=False)
+
+
+def _product(a: Array, b: Array) -> Array:
+    xp = array_namespace(a)
+    return xp.astype(xp.matmul(a, b), a.dtype, copy=False)  # dask's sums of integers are wider
 
 
 def _rows(a: Array) -> Array:
