@@ -35,7 +35,13 @@ def sources(mode: str, size: int, lo: int, hi: int) -> np.ndarray[Any, Any]:
     circular     b c d | a b c d | a b c      period size
     ===========  =======================================
     """
-    q = np.arange(-lo, size + hi)
+    q = repeated(mode, size, np.arange(-lo, size + hi))
+    q.setflags(write=False)
+    return q
+
+
+def repeated(mode: str, size: int, q: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the index of the sample that each of the positions q repeats, counted from the first sample; -1 where it is zero."""
     if mode == "zeros":
         q = np.where((q >= 0) & (q < size), q, -1)
     elif mode == "replicate":
@@ -48,5 +54,4 @@ def sources(mode: str, size: int, lo: int, hi: int) -> np.ndarray[Any, Any]:
     else:
         q = q % max(2 * size - 2, 1)
         q = np.minimum(q, 2 * size - 2 - q)
-    q.setflags(write=False)
     return q

@@ -30,6 +30,7 @@ FOUNDATIONS = {
     "_memory",
     "_border",
     "_lend",
+    "_blocks",
 }
 # Each layer may import itself and what stands below it.
 LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"about", "cli", "__main__"}]
