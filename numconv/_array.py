@@ -16,6 +16,7 @@ Device = Literal["cpu", "cuda", "generic"]
 Library = Literal["numpy", "cupy", "torch", "jax", "dask", "other"]
 
 _NATIVE = (np.dtype("float32"), np.dtype("float64"))
+_NUMPY = (np.ndarray, np.generic)
 
 
 def namespace(**arrays: Array) -> ModuleType:
@@ -26,7 +27,9 @@ def namespace(**arrays: Array) -> ModuleType:
     Raises
     ------
     TypeError
-        If an argument is no array, or the arrays come from different libraries or devices.
+        If an argument is no array, or the arrays come from different libraries or devices. Only NumPy's may stand beside dask's.
+    ValueError
+        If a dask array has chunks of unknown size.
     """
     if _plain_dtypes(arrays.values()):
         return np
@@ -40,13 +43,18 @@ def namespace(**arrays: Array) -> ModuleType:
                 f"{name} records gradients (requires_grad=True), which plain functions do not; "
                 f"needed a function of numconv.interop.torch, or {name}.detach()"
             )
+        if any(n != n for n in a.shape):
+            raise ValueError(f"{name} has shape {a.shape}: chunks of unknown size; needed {name}.compute_chunk_sizes()")
     spaces = {name: _namespace_of(a) for name, a in given.items()}
-    if len(set(spaces.values())) > 1:
+    found = set(spaces.values())
+    if any(library(xp) == "dask" for xp in found):
+        found.discard(np)  # beside dask's arrays, NumPy's are small ones, such as weights: dask arrays of few chunks
+    if len(found) > 1:
         raise TypeError(f"arrays must come from one library, got {', '.join(f'{n}: {_named(a)}' for n, a in given.items())}")
     devices = {name: array_api_compat.device(a) for name, a in given.items()}
     if len({str(d) for d in devices.values() if d is not None}) > 1:  # None: not known yet, under jax.jit
         raise TypeError(f"arrays must be on one device, got {', '.join(f'{n}: {d}' for n, d in devices.items())}")
-    return next(iter(spaces.values()))
+    return found.pop()
 
 
 def floats(**arrays: Array) -> tuple[Any, ...]:
@@ -118,8 +126,8 @@ def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> t
     if len({_is(xp, d, ("integral",)) for d in dtypes}) > 1:
         raise TypeError(f"integers and floats do not mix: {', '.join(f'{n} is {a.dtype}' for n, a in given.items())}")
     common = xp.result_type(*given.values())
-    wanted = (a if a is None else xp.astype(xp.asarray(a) if xp is np else a, common, copy=False) for a in arrays.values())
-    return xp, *wanted
+    of_xp = (xp.asarray(a) if isinstance(a, _NUMPY) else a for a in arrays.values())
+    return xp, *(a if a is None else xp.astype(a, common, copy=False) for a in of_xp)
 
 
 def _is(xp: ModuleType, dtype: Any, kinds: tuple[str, ...]) -> bool:
@@ -139,7 +147,7 @@ def _plain_dtypes(arrays: Iterable[Array]) -> list[Any]:
 
 
 def _namespace_of(a: Array) -> ModuleType:
-    return np if isinstance(a, (np.ndarray, np.generic)) else array_api_compat.array_namespace(a)
+    return np if isinstance(a, _NUMPY) else array_api_compat.array_namespace(a)
 
 
 def _named(a: Any) -> str:
