@@ -61,6 +61,10 @@ class Pools(Protocol):
 
 def drawer(xp: Any, x: Array) -> Pools:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
+    if _array.library(xp) == "dask":
+        from .dask import Dask
+
+        return Dask(drawer)
     return _lend.kernels(xp, x, f"{__name__}.cpu", generic)  # type: ignore[no-any-return]
 
 
@@ -347,6 +351,8 @@ def _indexed(
     window, stride, padding, dilation = (frozen(a) for a in (window, stride, padding, dilation))
     g = geometry.unpool(tuple(x.shape), window, stride, padding, dilation, frozen(output_size))
     indices = xp.astype(xp.asarray(indices), xp.int64, copy=False)
+    if _array.library(xp) == "dask":
+        return xp, x, drawer(xp, x).checked(indices, g), g  # type: ignore[attr-defined]
     fits = generic.under_own_window(indices, g)
     if not xp.all(fits):
         astray = int(xp.sum(xp.astype(xp.logical_not(fits), xp.int64)))
