@@ -63,6 +63,20 @@ if TYPE_CHECKING:
         conv_transpose_weight_grad,
         conv_weight_grad,
     )
+    from .conv.per_sample import (
+        conv_per_sample_weight_grad,
+        conv_per_sample_weight_grad_vjp,
+        conv_transpose_per_sample_weight_grad,
+        conv_transpose_per_sample_weight_grad_vjp,
+    )
+    from .conv.second import (
+        conv_bias_grad_vjp,
+        conv_input_grad_vjp,
+        conv_transpose_bias_grad_vjp,
+        conv_transpose_input_grad_vjp,
+        conv_transpose_weight_grad_vjp,
+        conv_weight_grad_vjp,
+    )
     from .linear import linear, linear_vjp
     from .loss import (
         bce_with_logits_loss,
@@ -142,8 +156,12 @@ __all__ = [
     "conv3d",
     "conv3d_vjp",
     "conv_bias_grad",
+    "conv_bias_grad_vjp",
     "conv_input_grad",
+    "conv_input_grad_vjp",
     "conv_output_shape",
+    "conv_per_sample_weight_grad",
+    "conv_per_sample_weight_grad_vjp",
     "conv_transpose",
     "conv_transpose1d",
     "conv_transpose1d_vjp",
@@ -152,12 +170,18 @@ __all__ = [
     "conv_transpose3d",
     "conv_transpose3d_vjp",
     "conv_transpose_bias_grad",
+    "conv_transpose_bias_grad_vjp",
     "conv_transpose_input_grad",
+    "conv_transpose_input_grad_vjp",
     "conv_transpose_output_shape",
+    "conv_transpose_per_sample_weight_grad",
+    "conv_transpose_per_sample_weight_grad_vjp",
     "conv_transpose_vjp",
     "conv_transpose_weight_grad",
+    "conv_transpose_weight_grad_vjp",
     "conv_vjp",
     "conv_weight_grad",
+    "conv_weight_grad_vjp",
     "cross_entropy_loss",
     "cross_entropy_loss_vjp",
     "elu",
@@ -240,6 +264,14 @@ _NAMES = {
     ".conv.gradients": (
         "conv_bias_grad conv_input_grad conv_transpose_bias_grad conv_transpose_input_grad conv_transpose_weight_grad "
         "conv_weight_grad"
+    ),
+    ".conv.per_sample": (
+        "conv_per_sample_weight_grad conv_per_sample_weight_grad_vjp conv_transpose_per_sample_weight_grad "
+        "conv_transpose_per_sample_weight_grad_vjp"
+    ),
+    ".conv.second": (
+        "conv_bias_grad_vjp conv_input_grad_vjp conv_transpose_bias_grad_vjp conv_transpose_input_grad_vjp "
+        "conv_transpose_weight_grad_vjp conv_weight_grad_vjp"
     ),
     ".linear": "linear linear_vjp",
     ".loss": (
