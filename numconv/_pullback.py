@@ -56,6 +56,11 @@ class Pullback:
             return next(iter(self._gradients.values()))(dy)
         return tuple(gradient(dy) for gradient in self._gradients.values())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the arguments that have a gradient."""
+        return tuple(self._gradients)
+
     def _gradient(self, name: str) -> Callable[[Any], Array]:
         if name not in self._gradients:
             raise ValueError(f"wrt names {name!r}; there are gradients for {', '.join(map(repr, self._gradients))}")

@@ -33,7 +33,7 @@ FOUNDATIONS = {
     "_blocks",
 }
 # Each layer may import itself and what stands below it.
-LAYERS = [FOUNDATIONS, ROOMS, {"nn"}, {"train"}, {"about", "cli", "__main__"}]
+LAYERS = [FOUNDATIONS, ROOMS, {"nn", "interop"}, {"train"}, {"about", "cli", "__main__"}]
 
 
 def imports_of(path):

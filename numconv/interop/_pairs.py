@@ -1,0 +1,71 @@
+"""What both libraries need to know of numconv's functions: the pairs `f`, `f_vjp`, and their arguments by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numconv
+
+from ._rules import ADJOINT, Rules, rules
+
+
+class Pair(NamedTuple):
+    """A function, its vector-Jacobian product, and the rules of its gradients, where it is differentiable more than once."""
+
+    f: Callable[..., Any]
+    f_vjp: Callable[..., Any]
+    rules: Rules | None = None
+
+
+def names() -> list[str]:
+    """Return the names of all functions that have a gradient."""
+    return [name for name in numconv.__all__ if f"{name}_vjp" in numconv.__all__]
+
+
+@cache
+def pair(name: str) -> Pair:
+    """Return a public function of numconv with its gradient, or the adjoint of one.
+
+    Raises
+    ------
+    AttributeError
+        If there is no such function, or it has no gradient.
+    """
+    if name.endswith(ADJOINT):
+        return Pair(*_adjoint(pair(name.removesuffix(ADJOINT))), rules(name))
+    if name not in names():
+        raise AttributeError(f"numconv has no function {name!r} that has a gradient")
+    return Pair(getattr(numconv, name), getattr(numconv, f"{name}_vjp"), rules(name))
+
+
+@cache
+def reader(f: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Return a function from the arguments of a call of `f` to the same by name."""
+    signature = inspect.signature(f)
+    rest = [name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
+
+    def read(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        arguments = dict(signature.bind(*args, **kwargs).arguments)
+        for name in rest:
+            arguments.update(arguments.pop(name, {}))
+        if arguments.pop("out", None) is not None:
+            raise TypeError(f"{f.__name__}: out cannot be given where gradients are recorded; needed out=None")
+        return arguments
+
+    return read
+
+
+def _adjoint(of: Pair) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the gradient in x of a function that is linear in it (on each side of a kink) as a function of its own."""
+
+    def adjoint(dy: Any, **arguments: Any) -> Any:
+        return of.f_vjp(**arguments)[1](dy, wrt="x")
+
+    def adjoint_vjp(dy: Any, **arguments: Any) -> Any:
+        raise NotImplementedError("the rules of an adjoint stand alone")
+
+    adjoint.__name__ = f"{of.f.__name__}{ADJOINT}"
+    return adjoint, adjoint_vjp
