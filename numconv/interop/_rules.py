@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from .._window import spatial
 from ..conv.second import spatial_size
@@ -17,7 +18,8 @@ ADJOINT = "_adjoint"  # as in avg_pool_adjoint(dy, x=x, window=2): the gradient 
 Rule = Callable[..., Any]
 
 
-class Rules(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Rules:
     """The rule of each array argument; None where a gradient is known to be zero.
 
     Where a pullback would keep nothing worth keeping, rules stand `alone`; else they are for gradients of gradients.

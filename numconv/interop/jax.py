@@ -1,7 +1,7 @@
 """numconv's functions for JAX: `numconv.interop.jax.conv2d(x, w)` works under `jax.jit`, `jax.grad` and `jax.vmap`.
 
-Every function `f` of numconv that has a neighbour `f_vjp` is here under its own name, with its own arguments. Known arrays are given
-to `f` itself; where JAX traces, compiled code calls back to it on the CPU (`jax.pure_callback`), under `jax.vmap` once per
+Every function `f` of numconv that has a neighbour `f_vjp` is here under its own name, with its own arguments. Known arrays are
+given to `f` itself; where JAX traces, compiled code calls back to it on the CPU (`jax.pure_callback`), under `jax.vmap` once per
 sample. Convolutions, their gradients and linear layers are differentiable any number of times, and what is linear in its input
 (pooling, resizing, rectifiers) is too; all else is differentiable once. Differentiation is in reverse only, as with
 `jax.custom_vjp`: second derivatives by `jax.jacrev(jax.jacrev(f))`, not by `jax.hessian`.
@@ -158,7 +158,7 @@ class _Host(NamedTuple):
 
 @functools.lru_cache(1024)
 def _probed(call: _Call, specs: tuple[Spec, ...]) -> tuple[tuple[Spec, ...], tuple[str, ...]]:
-    """Return shapes and dtypes of the value, and which arguments have gradients: seen by a call on zeros, once for such arrays."""
+    """Return shapes and dtypes of the value, and which arguments have gradients: by a call on zeros, once for such arrays."""
     given = dict(zip(call.names, specs, strict=True))
     if call.of.f.__name__.endswith(ADJOINT):
         return (given["x"],), ("dy",)
