@@ -51,6 +51,8 @@ class Lent:
         return lent
 
     def _in(self, a: Any) -> Any:
+        if type(a) is tuple:  # a named one is the drawer's own
+            return tuple(map(self._in, a))
         return self._loan.lend(a) if isinstance(a, self._loan.kind) else a
 
     def _back(self, result: Any) -> Any:
