@@ -117,6 +117,7 @@ if TYPE_CHECKING:
         layer_norm,
         layer_norm_vjp,
     )
+    from .pad import pad, pad_vjp
     from .pool import (
         adaptive_avg_pool,
         adaptive_avg_pool_vjp,
@@ -223,6 +224,8 @@ __all__ = [
     "mse_loss_vjp",
     "nt_xent_loss",
     "nt_xent_loss_vjp",
+    "pad",
+    "pad_vjp",
     "pool_output_shape",
     "precompile",
     "relu",
@@ -284,6 +287,7 @@ _NAMES = {
         "batch_norm batch_norm_statistics batch_norm_vjp group_norm group_norm_vjp instance_norm instance_norm_vjp "
         "layer_norm layer_norm_vjp"
     ),
+    ".pad": "pad pad_vjp",
     ".pool": (
         "adaptive_avg_pool adaptive_avg_pool_vjp avg_pool avg_pool_vjp global_avg_pool global_avg_pool_vjp max_pool "
         "max_pool_vjp max_pool_with_indices max_pool_with_indices_vjp max_unpool max_unpool_vjp pool_output_shape"

@@ -10,7 +10,7 @@ import pytest
 import numconv
 
 PACKAGE = Path(numconv.__file__).parent
-ROOMS = {"conv", "pool", "resize", "linear", "norm", "activation", "loss"}
+ROOMS = {"conv", "pool", "pad", "resize", "linear", "norm", "activation", "loss"}
 FOUNDATIONS = {
     "_array",
     "_pullback",
@@ -31,6 +31,7 @@ FOUNDATIONS = {
     "_border",
     "_lend",
     "_blocks",
+    "_extend",
 }
 # Each layer may import itself and what stands below it.
 LAYERS = [FOUNDATIONS, ROOMS, {"nn", "interop"}, {"train"}, {"about", "cli", "__main__"}]
