@@ -60,13 +60,25 @@ def extended(xp: ModuleType, x: Array, pads: Pads, modes: Sequence[str], value: 
 def extended_adjoint(xp: ModuleType, y: Array, size: Sequence[int], pads: Pads, modes: Sequence[str]) -> Array:
     """Return a new array of `size` in its trailing axes: at each sample, the sum of y over the positions that repeat it."""
     if xp is np:
-        return _collected(y, size, pads, modes)
+        x = np.zeros((*y.shape[: y.ndim - len(pads)], *size), y.dtype)
+        collect(y, x, pads, modes)
+        return x
     x, lead = xp.asarray(y, copy=True), y.ndim - len(pads)
     for a, (n, mode, pad) in enumerate(zip(size, modes, pads, strict=True)):
         if pad != (0, 0):
             parts = [_back(xp, x, lead + a, run, n) for run in runs(mode, n, *pad) if run.low >= 0]
             x = sum(parts[1:], parts[0]) if parts else xp.zeros_like(_back(xp, x, lead + a, Run(0, 1, 0, 1, 1), n))
     return x
+
+
+def collect(y: Any, x: Any, pads: Pads, modes: Sequence[str]) -> None:
+    """Add y to NumPy's x, each combination of runs along the axes to its samples: what `extended_adjoint` returns, in place."""
+    lead = y.ndim - len(pads)
+    for combined in _combinations(x.shape[lead:], pads, modes):
+        if min(run.low for run in combined) >= 0:
+            alone = tuple(axis for axis, run in enumerate(combined, lead) if not run.step)
+            piece = y[_positions(combined)]
+            x[(..., *(run.samples for run in combined))] += piece.sum(alone, y.dtype, keepdims=True) if alone else piece
 
 
 def _runs(index: list[int], first: int) -> list[Run]:
@@ -90,18 +102,6 @@ def _placed(x: Any, pads: Pads, modes: Sequence[str], value: complex) -> Any:
         inside = min(run.low for run in combined) >= 0
         y[_positions(combined)] = x[(..., *(run.samples for run in combined))] if inside else value
     return y
-
-
-def _collected(y: Any, size: Sequence[int], pads: Pads, modes: Sequence[str]) -> Any:
-    """Add each combination of runs to its samples: the adjoint of placing them."""
-    lead = y.ndim - len(pads)
-    x = np.zeros((*y.shape[:lead], *size), y.dtype)
-    for combined in _combinations(size, pads, modes):
-        if min(run.low for run in combined) >= 0:
-            alone = tuple(axis for axis, run in enumerate(combined, lead) if not run.step)
-            piece = y[_positions(combined)]
-            x[(..., *(run.samples for run in combined))] += piece.sum(alone, y.dtype, keepdims=True) if alone else piece
-    return x
 
 
 def _combinations(size: Sequence[int], pads: Pads, modes: Sequence[str]) -> Any:

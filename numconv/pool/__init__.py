@@ -1,7 +1,7 @@
 """Pooling, each function beside its vector-Jacobian product: the door of the room.
 
-The sample under tap k of the window at output position p is at q = stride*p + dilation*k - pad_lo, as in convolution. The padding
-holds no samples: it never wins a maximum, and whether it counts in an average is said.
+The sample under tap k of the window at output position p is at q = stride*p + dilation*k - pad_lo, as in convolution. Padding of
+"zeros" holds no samples: it never wins a maximum, and whether it counts in an average is said. Other modes repeat samples of x.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from .. import _array, _lend
 from .._array import Array
+from .._border import PaddingMode
 from .._pullback import Pullback
 from .._window import Ints, Padding, frozen
 from . import generic, geometry
@@ -68,7 +69,15 @@ def drawer(xp: Any, x: Array) -> Pools:
     return _lend.kernels(xp, x, f"{__name__}.cpu", generic)  # type: ignore[no-any-return]
 
 
-def max_pool(x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "valid", dilation: Ints = 1) -> Array:
+def max_pool(
+    x: Array,
+    window: Ints,
+    *,
+    stride: Ints | None = None,
+    padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
+    dilation: Ints = 1,
+) -> Array:
     r"""Largest sample of each window, over one, two or three spatial axes.
 
     .. math:: y[n,c,p] = \max_k x[n,c,\; \text{stride} \cdot p + \text{dilation} \cdot k - \text{lo}]
@@ -83,8 +92,11 @@ def max_pool(x: Array, window: Ints, *, stride: Ints | None = None, padding: Pad
     stride : int or sequence of int, optional
         Step between output positions, in input samples; the window if left out.
     padding : str, int or sequence, default "valid"
-        Samples of -inf around x: an int; one int or one (lo, hi) pair per axis; "valid" (none); "same" (ceil(size / stride)
-        outputs, an odd one at the end); "same_lower"; "full"; "causal" (one axis only). Every window must hold a sample of x.
+        Samples around x: an int; one int or one (lo, hi) pair per axis; "valid" (none); "same" (ceil(size / stride)
+        outputs, an odd one at the end); "same_lower"; "full"; "causal" (one axis only).
+    padding_mode : str or sequence of str, default "zeros"
+        What the padding holds, in one word for all axes or one per axis: "zeros" (no samples: -inf here, and every window must
+        hold a sample of x), or samples of x again, as `pad` repeats them: "reflect", "symmetric", "replicate", "circular".
     dilation : int or sequence of int, default 1
         Step between taps, in input samples.
 
@@ -113,12 +125,18 @@ def max_pool(x: Array, window: Ints, *, stride: Ints | None = None, padding: Pad
     array([[[4., 3.]]])
     """
     xp, x = _array.reals(x=x)
-    g = _geometry(x, window, stride, padding, dilation)
+    g = _geometry(x, window, stride, padding, dilation, padding_mode)
     return drawer(xp, x).max_y(x, g)
 
 
 def max_pool_vjp(
-    x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "valid", dilation: Ints = 1
+    x: Array,
+    window: Ints,
+    *,
+    stride: Ints | None = None,
+    padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
+    dilation: Ints = 1,
 ) -> tuple[Array, Pullback]:
     """`max_pool`, and the pullback of a cotangent dy to dx: each dy goes to the sample that won its window.
 
@@ -133,16 +151,22 @@ def max_pool_vjp(
     array([[[ 0., 10., 20.,  0.]]])
     """
     xp, x = _array.reals(x=x)
-    g = _geometry(x, window, stride, padding, dilation)
+    g = _geometry(x, window, stride, padding, dilation, padding_mode)
     on = drawer(xp, x)
     y, indices = on.max_with_narrow_indices(x, g)
     return y, Pullback(y, x=lambda dy: on.scatter(dy, indices, g))
 
 
 def max_pool_with_indices(
-    x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "valid", dilation: Ints = 1
+    x: Array,
+    window: Ints,
+    *,
+    stride: Ints | None = None,
+    padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
+    dilation: Ints = 1,
 ) -> tuple[Array, Array]:
-    """`max_pool`, and where in x the maxima are.
+    """`max_pool`, and where in x the maxima are: of a repeated sample, where the sample itself is.
 
     Parameters are those of `max_pool`.
 
@@ -162,16 +186,22 @@ def max_pool_with_indices(
     array([[[1, 2]]])
     """
     xp, x = _array.reals(x=x)
-    g = _geometry(x, window, stride, padding, dilation)
+    g = _geometry(x, window, stride, padding, dilation, padding_mode)
     return drawer(xp, x).max_with_indices(x, g)
 
 
 def max_pool_with_indices_vjp(
-    x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "valid", dilation: Ints = 1
+    x: Array,
+    window: Ints,
+    *,
+    stride: Ints | None = None,
+    padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
+    dilation: Ints = 1,
 ) -> tuple[tuple[Array, Array], Pullback]:
     """`max_pool_with_indices`, and the pullback of a cotangent dy of the maxima to dx; the indices have none."""
     xp, x = _array.reals(x=x)
-    g = _geometry(x, window, stride, padding, dilation)
+    g = _geometry(x, window, stride, padding, dilation, padding_mode)
     on = drawer(xp, x)
     y, indices = on.max_with_indices(x, g)
     return (y, indices), Pullback(y, x=lambda dy: on.scatter(dy, indices, g))
@@ -251,6 +281,7 @@ def avg_pool(
     *,
     stride: Ints | None = None,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     dilation: Ints = 1,
     count_include_pad: bool = True,
 ) -> Array:
@@ -258,16 +289,17 @@ def avg_pool(
 
     .. math:: y[n,c,p] = \frac{1}{|K_p|} \sum_k x[n,c,\; \text{stride} \cdot p + \text{dilation} \cdot k - \text{lo}]
 
-    x is zero outside its bounds. :math:`K_p` are the taps of the window at p: all of them, or those inside x.
+    x is zero outside its bounds, or continued by `padding_mode`. :math:`K_p` are the taps of the window at p: all of them, or
+    those inside x.
 
     Parameters
     ----------
     x : array of a floating dtype, shape (batch, channels, *size) or (channels, *size)
         Input.
-    window, stride, padding, dilation
-        As in `max_pool`; the padding is of zeros.
+    window, stride, padding, padding_mode, dilation
+        As in `max_pool`; the padding is of zeros, unless padding_mode says otherwise.
     count_include_pad : bool, default True
-        Whether taps on the padding count.
+        Whether taps on padding of zeros count; those on repeated samples do.
 
     Returns
     -------
@@ -292,7 +324,7 @@ def avg_pool(
     array([[[3., 6.]]])
     """
     xp, x = _array.floats(x=x)
-    g = _geometry(x, window, stride, padding, dilation)
+    g = _geometry(x, window, stride, padding, dilation, padding_mode)
     return drawer(xp, x).mean_y(x, g, bool(count_include_pad))
 
 
@@ -302,6 +334,7 @@ def avg_pool_vjp(
     *,
     stride: Ints | None = None,
     padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
     dilation: Ints = 1,
     count_include_pad: bool = True,
 ) -> tuple[Array, Pullback]:
@@ -316,7 +349,7 @@ def avg_pool_vjp(
     array([[[0.5, 1. , 0.5]]])
     """
     xp, x = _array.floats(x=x)
-    g = _geometry(x, window, stride, padding, dilation)
+    g = _geometry(x, window, stride, padding, dilation, padding_mode)
     on, include_pad = drawer(xp, x), bool(count_include_pad)
     y = on.mean_y(x, g, include_pad)
     return y, Pullback(y, x=lambda dy: on.mean_x(dy, g, include_pad))
@@ -336,8 +369,11 @@ def pool_output_shape(
     return geometry.pool(tuple(x_shape), frozen(window), frozen(stride), frozen(padding), frozen(dilation)).y_shape
 
 
-def _geometry(x: Array, window: Ints, stride: Ints | None, padding: Padding, dilation: Ints) -> PoolGeometry:
-    return geometry.pool(tuple(x.shape), frozen(window), frozen(stride), frozen(padding), frozen(dilation))
+def _geometry(
+    x: Array, window: Ints, stride: Ints | None, padding: Padding, dilation: Ints, padding_mode: PaddingMode
+) -> PoolGeometry:
+    window, stride, padding, dilation, padding_mode = map(frozen, (window, stride, padding, dilation, padding_mode))
+    return geometry.pool(tuple(x.shape), window, stride, padding, dilation, padding_mode)
 
 
 def _indexed(

@@ -1,6 +1,7 @@
 """Pooling in plain array API: definition, fallback for other libraries and dtypes, oracle of the kernels.
 
-Each tap of the window sees a strided slice of padded x, and the window is the maximum or the sum over its taps.
+Each tap of the window sees a strided slice of padded x, and the window is the maximum or the sum over its taps. Where padding
+repeats samples, x is continued first.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from math import inf
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 from .._array import Array
-from .._window import extent, filled, spread, taps, under
+from .._extend import extended, extended_adjoint
+from .._window import Pads, filled, spread, taps, under
 from .geometry import PoolGeometry
 
 
@@ -26,8 +29,8 @@ def max_with_indices(x: Array, g: PoolGeometry) -> tuple[Array, Array]:
     xp = array_namespace(x)
     padded = _padded(xp, x, g, -inf)
     y = xp.full((g.planes, *g.y_size), -inf, dtype=x.dtype, device=device(x))
-    # The first tap inside, as a tap on the padding would win where all samples are -inf.
-    first = [xp.asarray([k for k, _ in g.inside(axis)], dtype=xp.int64, device=device(x)) for axis in range(3)]
+    # The first tap that has a sample, as a tap on the padding would win where all samples are -inf.
+    first = [[k for k, _ in g.inside(axis)] for axis in range(3)]
     indices = xp.broadcast_to(_index(xp, first, g, device(x)), y.shape)
     for k in taps(g.window):
         x_k = padded[under(k, g.y_size, g.stride, g.dilation)]
@@ -44,10 +47,12 @@ def scatter(y: Array, indices: Array, g: PoolGeometry) -> Array:
     xp = array_namespace(y)
     y, indices = xp.reshape(y, (g.planes, *g.y_size)), xp.reshape(indices, (g.planes, *g.y_size))
     x: Array = 0
+    taken = indices < 0
     for k in taps(g.window):
-        y_k = xp.where(indices == _index(xp, k, g, device(y)), y, 0.0)
-        x = x + spread(xp, y_k, k, _padded_size(g), g.stride, g.dilation)
-    return xp.reshape(_inner(x, g), g.x_shape)
+        here = xp.logical_and(indices == _index(xp, k, g, device(y)), xp.logical_not(taken))
+        taken = xp.logical_or(taken, here)  # several taps may repeat one sample; the first has it all
+        x = x + spread(xp, xp.where(here, y, 0.0), k, _padded_size(g), g.stride, g.dilation)
+    return _inner(xp, x, g)
 
 
 def gather(x: Array, indices: Array, g: PoolGeometry) -> Array:
@@ -75,7 +80,7 @@ def mean_x(y: Array, g: PoolGeometry, include_pad: bool) -> Array:
     x: Array = 0
     for k in taps(g.window):
         x = x + spread(xp, y, k, _padded_size(g), g.stride, g.dilation)
-    return xp.reshape(_inner(x, g), g.x_shape)
+    return _inner(xp, x, g)
 
 
 def under_own_window(indices: Array, g: PoolGeometry) -> Array:
@@ -95,13 +100,11 @@ def under_own_window(indices: Array, g: PoolGeometry) -> Array:
 
 
 def _index(xp: ModuleType, tap: Any, g: PoolGeometry, on: Any) -> Array:
-    """Index in the plane of the sample under a tap, for every output position; `tap` is an int or an array of ints per axis."""
-    index: Array = 0
-    for axis, k in enumerate(tap):
-        p = xp.arange(g.y_size[axis], dtype=xp.int64, device=on)
-        q = g.stride[axis] * p + g.dilation[axis] * k - g.pad_lo[axis]
-        index = index * g.x_size[axis] + xp.reshape(q, _facing(axis))
-    return index
+    """Index in the plane of the sample under a tap at every output position, -1 for none; `tap` is an int or ints per axis."""
+    along = (g.samples(axis)[k, np.arange(g.y_size[axis])] for axis, k in enumerate(tap))
+    q0, q1, q2 = np.ix_(*along)
+    index = (q0 * g.x_size[1] + q1) * g.x_size[2] + q2
+    return xp.asarray(np.where((q0 < 0) | (q1 < 0) | (q2 < 0), -1, index), dtype=xp.int64, device=on)
 
 
 def _facing(axis: int) -> tuple[int, ...]:
@@ -119,13 +122,18 @@ def _counts(xp: ModuleType, g: PoolGeometry, include_pad: bool, like: Array) -> 
 
 
 def _padded_size(g: PoolGeometry) -> tuple[int, ...]:
-    reach = extent(g.window, g.y_size, g.stride, g.dilation)
-    return tuple(max(lo + n, e) for lo, n, e in zip(g.pad_lo, g.x_size, reach, strict=True))
+    return tuple(max(lo + n, g.reach(axis)) for axis, (lo, n) in enumerate(zip(g.pad_lo, g.x_size, strict=True)))
+
+
+def _pads(g: PoolGeometry) -> Pads:
+    return tuple((lo, to - lo - n) for lo, n, to in zip(g.pad_lo, g.x_size, _padded_size(g), strict=True))
 
 
 def _padded(xp: ModuleType, x: Array, g: PoolGeometry, value: float) -> Array:
-    return filled(xp, xp.reshape(x, (g.planes, *g.x_size)), g.pad_lo, _padded_size(g), value)
+    x = xp.reshape(x, (g.planes, *g.x_size))
+    return extended(xp, x, _pads(g), g.modes, value) if g.repeats else filled(xp, x, g.pad_lo, _padded_size(g), value)
 
 
-def _inner(x: Array, g: PoolGeometry) -> Array:
-    return x[(..., *(slice(lo, lo + n) for lo, n in zip(g.pad_lo, g.x_size, strict=True)))]
+def _inner(xp: ModuleType, x: Array, g: PoolGeometry) -> Array:
+    """Take what lies in the plane, with what its repetitions got."""
+    return xp.reshape(extended_adjoint(xp, x, g.x_size, _pads(g), g.modes), g.x_shape)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .maxima import max_with_indices, max_with_narrow_indices, max_y
-from .means import mean_x, mean_y
+from .borders import max_with_indices, max_with_narrow_indices, max_y, mean_x, mean_y
 from .winners import gather, scatter
 
 __all__ = ["gather", "max_with_indices", "max_with_narrow_indices", "max_y", "mean_x", "mean_y", "scatter"]
