@@ -134,6 +134,7 @@ if TYPE_CHECKING:
         pool_output_shape,
     )
     from .resize import resize, resize_vjp
+    from .unfold import fold, fold_vjp, unfold, unfold_vjp
 
 __version__ = "0.1.0"
 
@@ -188,6 +189,8 @@ __all__ = [
     "elu",
     "elu_vjp",
     "explain",
+    "fold",
+    "fold_vjp",
     "gaussian_kl_loss",
     "gaussian_kl_loss_vjp",
     "gaussian_nll_loss",
@@ -249,6 +252,8 @@ __all__ = [
     "threads",
     "triplet_loss",
     "triplet_loss_vjp",
+    "unfold",
+    "unfold_vjp",
 ]
 
 # Rooms are imported at the first use of one of their names: `import numconv` takes 2 ms beside NumPy's own, not 60.
@@ -293,6 +298,7 @@ _NAMES = {
         "max_pool_vjp max_pool_with_indices max_pool_with_indices_vjp max_unpool max_unpool_vjp pool_output_shape"
     ),
     ".resize": "resize resize_vjp",
+    ".unfold": "fold fold_vjp unfold unfold_vjp",
 }
 _ROOMS = {name: room for room, names in _NAMES.items() for name in names.split()}
 

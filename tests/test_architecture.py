@@ -10,7 +10,7 @@ import pytest
 import numconv
 
 PACKAGE = Path(numconv.__file__).parent
-ROOMS = {"conv", "pool", "pad", "resize", "linear", "norm", "activation", "loss"}
+ROOMS = {"conv", "pool", "pad", "unfold", "resize", "linear", "norm", "activation", "loss"}
 FOUNDATIONS = {
     "_array",
     "_pullback",
