@@ -303,7 +303,12 @@ _NAMES = {
 _ROOMS = {name: room for room, names in _NAMES.items() for name in names.split()}
 
 
+_PACKAGES = ("interop", "nn", "signal", "train")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_ROOMS[name], __name__), name)
@@ -311,7 +316,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_PACKAGES})
 
 
 class _Package(ModuleType):

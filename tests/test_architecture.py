@@ -34,7 +34,7 @@ FOUNDATIONS = {
     "_extend",
 }
 # Each layer may import itself and what stands below it.
-LAYERS = [FOUNDATIONS, ROOMS, {"nn", "interop"}, {"train"}, {"about", "cli", "__main__"}]
+LAYERS = [FOUNDATIONS, ROOMS, {"nn", "interop", "signal"}, {"train"}, {"about", "cli", "__main__"}]
 
 
 def imports_of(path):
