@@ -189,7 +189,7 @@ def test_planted_faults_are_caught(monkeypatch):
     """Another beginning of mode "same", and a forgotten conjugate."""
     from numconv.signal import window
 
-    a, b = array((9,), "complex128", 0), array((4,), "complex128", 1)
+    a, b = array((9, 8), "complex128", 0), array((4, 2), "complex128", 1)
     compare("correlate", a, b, mode="same")
     with pytest.raises(AssertionError):
         np.testing.assert_allclose(signal.correlate(a, np.conj(b)), scipy.signal.correlate(a, b))

@@ -15,7 +15,7 @@ from scipy.signal import correlation_lags
 
 from .._array import Array
 from .doors import door
-from .window import Boundary, fastest, filtered, swaps
+from .window import Boundary, fastest, filtered, is_tiny, swaps
 
 __all__ = [
     "choose_conv_method",
@@ -72,7 +72,7 @@ def convolve(in1: Array, in2: Array, mode: str = "full", method: str = "auto") -
     """
     if method == "fft" and in1.dtype.kind in "iu":
         return reference.convolve(in1, in2, mode, method)
-    result = filtered(in1, in2, mode, method, flip=True)
+    result = None if is_tiny(in1, in2) else filtered(in1, in2, mode, method, flip=True)
     return reference.convolve(in1, in2, mode, method) if result is None else result
 
 
@@ -92,7 +92,8 @@ def correlate(in1: Array, in2: Array, mode: str = "full", method: str = "auto") 
     """
     if method == "fft" and in1.dtype.kind in "iu":
         return reference.correlate(in1, in2, mode, method)
-    result = filtered(in1, np.conj(in2) if in2.dtype.kind == "c" else in2, mode, method, flip=False)
+    w = np.conj(in2) if in2.dtype.kind == "c" else in2
+    result = None if is_tiny(in1, in2) else filtered(in1, w, mode, method, flip=False)
     return reference.correlate(in1, in2, mode, method) if result is None else result
 
 
