@@ -76,6 +76,8 @@ class Dask:
 
     def contract_w(self, x: Array, y: Array, g: ConvGeometry) -> Array:
         """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i,q]: a sum for each chunk of y, and a tree of their sums in fixed order."""
+        if x.dtype.name in ("float16", "bfloat16"):  # sums of sums, to be rounded once
+            return self.contract_w(x.astype("float32"), y.astype("float32"), g).astype(x.dtype)
         kernels, axes = self._kernels(x, g), _axes(g)
         batch, groups = intervals(y.chunks[0]), _whole_groups(y.chunks[1], g.c_out)
         outs = [intervals(chunks) for chunks in y.chunks[2:]]
