@@ -1,6 +1,7 @@
 """Pooling of dask arrays: a task for each chunk, which reads its neighbours' borders and calls the kernels.
 
 Indices are those within the whole plane, as everywhere; a task translates them to and from the part of the plane that it holds.
+Where padding repeats samples, x is continued first, lazily too.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from dask.base import tokenize
 
+from .. import _border
 from .._array import Array
 from .._blocks import Axis, Block, Gather, Interval, Tasks, array, blocks, bounds, intervals
+from .._extend import extended, extended_adjoint
 from .generic import under_own_window
 from .geometry import PoolGeometry
 
@@ -35,7 +38,7 @@ class Dask:
 
     def max_y(self, x: Array, g: PoolGeometry) -> Array:
         """y[p] = maximum over taps of x[q]."""
-        return self._outward(partial(_max_y, self._drawer), x, g)
+        return self._outward(partial(_max_y, self._drawer), *_continued(x, g))
 
     def max_with_indices(self, x: Array, g: PoolGeometry) -> tuple[Array, Array]:
         """y[p] = maximum over taps of x[q], and the index in the plane of the first q that reaches it."""
@@ -47,19 +50,19 @@ class Dask:
 
     def scatter(self, y: Array, indices: Array, g: PoolGeometry) -> Array:
         """x[q] = sum over the p with indices[p] = q of y[p]."""
-        return self._inward(partial(_scatter, self._drawer), g, y, indices)
+        return _collected(self._inward(partial(_scatter, self._drawer, g), _continuation(g)[1], y, indices), g)
 
     def gather(self, x: Array, indices: Array, g: PoolGeometry) -> Array:
         """y[p] = x[indices[p]]."""
-        return self._outward(partial(_gather, self._drawer), x, g, indices)
+        return self._outward(partial(_gather, self._drawer, g), x, g, indices)
 
     def mean_y(self, x: Array, g: PoolGeometry, include_pad: bool) -> Array:
         """y[p] = mean over taps of x[q]."""
-        return self._outward(partial(_mean_y, self._drawer, include_pad), x, g)
+        return self._outward(partial(_mean_y, self._drawer, include_pad), *_continued(x, g))
 
     def mean_x(self, y: Array, g: PoolGeometry, include_pad: bool) -> Array:
         """x[q] = sum over the p and taps that lie at q of y[p] / the number of taps of p."""
-        return self._inward(partial(_mean_x, self._drawer, include_pad), g, y)
+        return _collected(self._inward(partial(_mean_x, self._drawer, include_pad), _continuation(g)[1], y), g)
 
     def checked(self, indices: Array, g: PoolGeometry) -> Array:
         """Return the indices, of which tasks refuse those that are of no sample in their own window."""
@@ -69,11 +72,11 @@ class Dask:
         for index in blocks(*grid):
             block, parts = read.block(index, tasks)
             part = _under(g, [of_axis[i] for of_axis, i in zip(grid, index, strict=True)])
-            tasks[(name, *index)] = partial(_run, _checked, part, (block,), (indices._meta,)), parts
+            tasks[(name, *index)] = partial(_run, partial(_checked, g), part, (block,), (indices._meta,)), parts
         return array(name, tasks, grid, (indices,), indices._meta)
 
     def _with_indices(self, x: Array, g: PoolGeometry, dtype: Any) -> tuple[Array, Array]:
-        both = self._outward(partial(_max_with_indices, self._drawer, dtype), x, g)
+        both = self._outward(partial(_max_with_indices, self._drawer, g, dtype), *_continued(x, g))
         grid = [intervals(chunks) for chunks in both.chunks]
         metas = x._meta, array_namespace(x._meta).astype(x._meta, dtype)
         y, indices = (
@@ -117,11 +120,11 @@ class Dask:
 
 
 class _Part(NamedTuple):
-    """A part of the planes: its pooling, where it begins and of how large a plane, and which samples of it are wanted."""
+    """A part of the planes: its pooling, its first sample and output within the planes, and which samples of it are wanted."""
 
     g: PoolGeometry
     origin: tuple[int, ...]
-    plane: tuple[int, ...]
+    first: tuple[int, ...]
     wanted: tuple[Any, ...]
 
 
@@ -135,18 +138,23 @@ def _max_y(drawer: Choice, part: _Part, x: Array) -> Array:
     return drawer(array_namespace(x), x).max_y(x, part.g)
 
 
-def _max_with_indices(drawer: Choice, dtype: Any, part: _Part, x: Array) -> tuple[Array, Array]:
+def _max_with_indices(drawer: Choice, g: PoolGeometry, dtype: Any, part: _Part, x: Array) -> tuple[Array, Array]:
     xp = array_namespace(x)
     y, indices = drawer(xp, x).max_with_indices(x, part.g)
-    return y, xp.astype(_moved(indices, part.g.x_size, part.plane, part.origin), dtype, copy=False)
+
+    def sample(axis: int, q: Array) -> Array:
+        q, mode = q + part.origin[axis], g.modes[axis]
+        return q if mode == "zeros" else _border.repeated(mode, g.x_size[axis], q - g.pad_lo[axis])
+
+    return y, xp.astype(_translated(indices, part.g.x_size, g.x_size, sample), dtype, copy=False)
 
 
-def _scatter(drawer: Choice, part: _Part, y: Array, indices: Array) -> Array:
-    return drawer(array_namespace(y), y).scatter(y, _here(part, indices), part.g)[part.wanted]
+def _scatter(drawer: Choice, g: PoolGeometry, part: _Part, y: Array, indices: Array) -> Array:
+    return drawer(array_namespace(y), y).scatter(y, _here(g, part, indices), part.g)[part.wanted]
 
 
-def _gather(drawer: Choice, part: _Part, x: Array, indices: Array) -> Array:
-    return drawer(array_namespace(x), x).gather(x, _here(part, indices), part.g)
+def _gather(drawer: Choice, g: PoolGeometry, part: _Part, x: Array, indices: Array) -> Array:
+    return drawer(array_namespace(x), x).gather(x, _here(g, part, indices), part.g)
 
 
 def _mean_y(drawer: Choice, include_pad: bool, part: _Part, x: Array) -> Array:
@@ -157,10 +165,9 @@ def _mean_x(drawer: Choice, include_pad: bool, part: _Part, y: Array) -> Array:
     return drawer(array_namespace(y), y).mean_x(y, part.g, include_pad)[part.wanted]
 
 
-def _checked(part: _Part, indices: Array) -> Array:
+def _checked(g: PoolGeometry, part: _Part, indices: Array) -> Array:
     lo: Any = tuple(lo - first for lo, first in zip(part.g.pad_lo, part.origin, strict=True))
-    whole: Any = part.plane
-    if not array_namespace(indices).all(under_own_window(indices, part.g._replace(x_size=whole, pad_lo=lo))):
+    if not array_namespace(indices).all(under_own_window(indices, part.g._replace(x_size=g.x_size, pad_lo=lo))):
         raise ValueError(
             "indices holds some that are of no sample in their own window; "
             "needed those of max_pool_with_indices with the same arguments"
@@ -168,20 +175,66 @@ def _checked(part: _Part, indices: Array) -> Array:
     return indices
 
 
-def _here(part: _Part, indices: Array) -> Array:
-    return _moved(indices, part.plane, part.g.x_size, tuple(-first for first in part.origin))
-
-
-def _moved(indices: Array, source: Sequence[int], target: Sequence[int], shift: Sequence[int]) -> Array:
-    """Return indices in a plane of one size as those of the same samples, moved by `shift`, in a plane of another."""
+def _here(g: PoolGeometry, part: _Part, indices: Array) -> Array:
+    """Return indices in the plane as indices in a part; of a sample repeated, that under the first tap of its window."""
     xp = array_namespace(indices)
-    rest, moved, stride = xp.astype(indices, xp.int64, copy=False), 0, 1
-    if tuple(source) == tuple(target) and not any(shift):
-        return rest
+
+    def place(axis: int, q: Array) -> Array:
+        if g.modes[axis] == "zeros":
+            return q - part.origin[axis]
+        p = xp.reshape(xp.arange(part.g.y_size[axis], dtype=xp.int64, device=device(q)), (-1, *(1,) * (2 - axis)))
+        found = xp.zeros_like(q)
+        for k in reversed(range(g.window[axis])):
+            at = g.stride[axis] * (p + part.first[axis]) + g.dilation[axis] * k
+            source = _border.repeated(g.modes[axis], g.x_size[axis], at - g.pad_lo[axis])
+            found = xp.where(q == source, at - part.origin[axis], found)
+        return found
+
+    shape = tuple(indices.shape)
+    indices = xp.reshape(indices, (*part.g.lead, *part.g.y_size))
+    return xp.reshape(_translated(indices, g.x_size, part.g.x_size, place), shape)
+
+
+def _translated(indices: Array, source: Sequence[int], target: Sequence[int], along: Callable[[int, Array], Array]) -> Array:
+    """Return indices in a plane of one size as indices in another, by what each axis does with its own."""
+    xp = array_namespace(indices)
+    rest, translated, stride = xp.astype(indices, xp.int64, copy=False), 0, 1
     for axis in (2, 1, 0):
-        moved = moved + (rest % source[axis] + shift[axis]) * stride
+        translated = translated + along(axis, rest % source[axis]) * stride
         rest, stride = rest // source[axis], stride * target[axis]
-    return moved
+    return translated
+
+
+def _continuation(g: PoolGeometry) -> tuple[list[Interval], PoolGeometry]:
+    """Return how many samples an axis is continued by on both sides where its padding repeats some, and the pooling of these."""
+    pads = [
+        (0, 0) if mode == "zeros" else (lo, max(0, g.reach(axis) - lo - size))
+        for axis, (mode, lo, size) in enumerate(zip(g.modes, g.pad_lo, g.x_size, strict=True))
+    ]
+    sizes: Any = tuple(lo + size + hi for size, (lo, hi) in zip(g.x_size, pads, strict=True))
+    left: Any = tuple(lo if mode == "zeros" else 0 for mode, lo in zip(g.modes, g.pad_lo, strict=True))
+    return pads[3 - g.rank :], g._replace(x_size=sizes, pad_lo=left, modes=("zeros",) * 3)
+
+
+def _continued(x: Array, g: PoolGeometry) -> tuple[Array, PoolGeometry]:
+    """Return x with the samples that its padding repeats, in as many chunks, and the pooling of that."""
+    if not g.repeats:
+        return x, g
+    pads, continued = _continuation(g)
+    chunks = [list(of_axis) for of_axis in x.chunks]
+    for of_axis, (lo, hi) in zip(chunks[-g.rank :], pads, strict=True):
+        of_axis[0] += lo
+        of_axis[-1] += hi
+    longer = extended(array_namespace(x), x, tuple(pads), g.modes[3 - g.rank :])
+    return longer.rechunk(tuple(map(tuple, chunks))), continued
+
+
+def _collected(x: Array, g: PoolGeometry) -> Array:
+    """Return what came upon samples and their repetitions: the adjoint of `_continued`."""
+    if not g.repeats:
+        return x
+    pads, _ = _continuation(g)
+    return extended_adjoint(array_namespace(x), x, g.x_size[3 - g.rank :], tuple(pads), g.modes[3 - g.rank :])
 
 
 def _under(g: PoolGeometry, outputs: Sequence[Interval], inputs: Sequence[Interval] | None = None) -> _Part:
@@ -199,8 +252,8 @@ def _under(g: PoolGeometry, outputs: Sequence[Interval], inputs: Sequence[Interv
         "y_size": (*(1,) * first, *(end - begin for begin, end in outputs[-g.rank :])),
         "pad_lo": (*(0,) * first, *lo),
     }
-    origin = (*(0,) * first, *(begin for begin, _ in spans))
-    return _Part(g._replace(lead=lead, **sizes), origin, g.x_size, wanted)
+    origin, of_first = ((*(0,) * first, *(begin for begin, _ in of)) for of in (spans, outputs[-g.rank :]))
+    return _Part(g._replace(lead=lead, **sizes), origin, of_first, wanted)
 
 
 def _axes(g: PoolGeometry) -> list[Axis]:
