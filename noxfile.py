@@ -42,9 +42,9 @@ def test(session):
 
 @nox.session
 def peers(session):
-    """The tests that compare with PyTorch, a large download that the default run leaves out."""
-    session.install("-e", ".[train]", *group("test"), "torch==2.13.0")
-    session.run("pytest", "-k", "torch", *session.posargs)
+    """The tests that need PyTorch or JAX, large downloads that the default run leaves out."""
+    session.install("-e", ".[train]", *group("test"), *group("peers"))
+    session.run("pytest", "-k", "torch or jax or docstrings", *session.posargs)
 
 
 @nox.session

@@ -62,6 +62,22 @@ def test_a_loop_over_samples_transposed(case):
     check(f, f_vjp, conv_transpose_weight_grad, apply, x, dy, case["w_shape"], settings)
 
 
+def test_other_settings_pass_on():
+    """Borders, flipped taps and channels last are settings like others."""
+    settings = {"padding": (2, 1), "padding_mode": ("symmetric", "circular"), "flip": True, "layout": "channels_last"}
+    settings |= {"groups": 2, "stride": (2, 1)}
+    x, w = normals(0, (3, 7, 5, 4), (6, 2, 3, 2))
+    (dy,) = normals(1, conv(x, w, **settings).shape)
+    f, f_vjp = conv_per_sample_weight_grad, conv_per_sample_weight_grad_vjp
+    check(f, f_vjp, conv_weight_grad, lambda x, w: conv(x, w, **settings), x, dy, w.shape, settings)
+    f, f_vjp = conv_transpose_per_sample_weight_grad, conv_transpose_per_sample_weight_grad_vjp
+
+    def apply(x, w):
+        return conv_transpose(x, w, output_size=(7, 5), **settings)
+
+    check(f, f_vjp, conv_transpose_weight_grad, apply, dy, x, w.shape, settings)
+
+
 def test_float32_and_any_number_of_threads():
     x, dy = normals(0, (9, 8, 12, 11), (9, 16, 12, 11), dtype=np.float32)
     dw = []

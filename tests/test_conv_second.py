@@ -72,6 +72,27 @@ def test_gradients_of_transposed_gradients(case):
     check(conv_transpose_weight_grad_vjp, lambda x, dy, v: form(x, v, dy), arguments, w.shape, settings, 2)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_other_settings_pass_on(groups):
+    """Borders, flipped taps and channels last are settings like others."""
+    settings = {"padding": (2, 1), "padding_mode": ("symmetric", "circular"), "flip": True, "layout": "channels_last"}
+    settings |= {"groups": groups, "stride": (2, 1)}
+    x, w = normals(0, (2, 7, 5, 4), (6, 4 // groups, 3, 2))
+    (dy,) = normals(1, conv(x, w, **settings).shape)
+    arguments = {"dy": dy, "w": w}
+    check(conv_input_grad_vjp, lambda dy, w, v: (conv(v, w, **settings) * dy).sum(), arguments, x.shape, settings, 1)
+    arguments = {"x": x, "dy": dy}
+    check(conv_weight_grad_vjp, lambda x, dy, v: (conv(x, v, **settings) * dy).sum(), arguments, w.shape, settings, 2)
+
+    def form(x, w, dy):
+        return (conv_transpose(x, w, output_size=(7, 5), **settings) * dy).sum()
+
+    arguments = {"dy": x, "w": w}
+    check(conv_transpose_input_grad_vjp, lambda dy, w, v: form(v, w, dy), arguments, dy.shape, settings, 3)
+    arguments = {"x": dy, "dy": x}
+    check(conv_transpose_weight_grad_vjp, lambda x, dy, v: form(x, v, dy), arguments, w.shape, settings, 4)
+
+
 def test_hessian_by_finite_differences():
     """A gradient penalty, |d loss / d x|^2: its gradient in the weights, through `conv_input_grad_vjp`, against differences."""
     x, w = normals(0, (2, 3, 6, 5), (4, 3, 3, 2))

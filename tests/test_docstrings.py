@@ -16,7 +16,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", ["numconv", *MODULES])
 def test_examples_run(name):
-    if name.startswith("numconv.interop."):
+    if name in ("numconv.interop.torch", "numconv.interop.jax"):
         pytest.importorskip(name.rpartition(".")[2])  # the library it is for
     module = importlib.import_module(name)
     with np.printoptions(legacy=False):

@@ -1,6 +1,8 @@
 """numconv's functions under PyTorch's autograd: its own checks of first and second derivatives, and what it does itself."""
 
+import doctest
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,9 +27,14 @@ SETTINGS = [
     ((1, 4, 5, 4), (4, 2, 2, 3), {"groups": 2, "padding": "same", "dilation": (1, 2)}),
     ((3, 5, 6), (2, 3, 3, 2), {"stride": (2, 1), "padding": ((0, 1), (2, 0))}),
     ((1, 1, 4, 3, 3), (2, 1, 2, 2, 3), {"padding": "full", "stride": 2}),
+    (
+        (2, 4, 3, 2),
+        (3, 2, 2, 3),
+        {"padding": 1, "padding_mode": ("reflect", "circular"), "flip": True, "layout": "channels_last"},
+    ),
 ]
 BOTH = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
-EACH = pytest.mark.parametrize(("x_shape", "w_shape", "settings"), SETTINGS, ids=["1d", "2d", "unbatched", "3d"])
+EACH = pytest.mark.parametrize(("x_shape", "w_shape", "settings"), SETTINGS, ids=["1d", "2d", "unbatched", "3d", "channels last"])
 
 
 @BOTH
@@ -45,9 +52,10 @@ def test_conv(x_shape, w_shape, settings, dtype):
 @BOTH
 @EACH
 def test_conv_transpose(x_shape, w_shape, settings, dtype):
-    y_shape = numconv.conv_output_shape(x_shape, w_shape, **settings)
+    y_shape = numconv.conv(np.zeros(x_shape), np.zeros(w_shape), **settings).shape
     bias = (w_shape[1] * settings.get("groups", 1),)
-    size = {} if isinstance(settings["padding"], str) else {"output_size": x_shape[-(len(w_shape) - 2) :]}
+    end = len(x_shape) - ("layout" in settings)
+    size = {} if isinstance(settings["padding"], str) else {"output_size": x_shape[end - (len(w_shape) - 2) : end]}
     arguments = tensors(y_shape, w_shape, bias, dtype=dtype)
 
     def f(x, w, b):
@@ -60,7 +68,7 @@ def test_conv_transpose(x_shape, w_shape, settings, dtype):
 @EACH
 def test_gradient_functions(x_shape, w_shape, settings):
     """The gradients are functions of PyTorch too, and so are theirs: the third derivative, by way of the second."""
-    y_shape = numconv.conv_output_shape(x_shape, w_shape, **settings)
+    y_shape = numconv.conv(np.zeros(x_shape), np.zeros(w_shape), **settings).shape
     x, w, dy = tensors(x_shape, w_shape, y_shape)
     for f in (
         lambda dy, w: nct.conv_input_grad(dy, w, x_shape, **settings),
@@ -166,8 +174,16 @@ def test_refusals():
     x, w, var = tensors((1, 2, 5), (3, 2, 2), (2,))
     with pytest.raises(TypeError, match=r"batch_norm has no gradient in var; needed var.detach\(\)"):
         nct.batch_norm(x, mean=torch.zeros_like(var), var=var)
-    with pytest.raises(TypeError, match="missing a required argument: 'w'"):
-        nct.conv(x)
+    for match, args, kwargs in [
+        ("missing a required argument: 'w'", (x,), {}),
+        ("multiple values for argument 'w'", (x, w), {"w": w}),
+        ("too many positional arguments", (x, w, None, 2), {}),
+        ("unexpected keyword argument 'strid'", (x, w), {"strid": 2}),
+    ]:
+        with pytest.raises(TypeError, match=match):
+            nct.conv(*args, **kwargs)
+    with pytest.raises(TypeError, match="strid"):
+        nct.conv_input_grad(x, w, (1, 2, 6), strid=1)
     with pytest.raises(ValueError, match="x has 2 channels"):
         nct.conv(x, w[:, :1])
     y = nct.conv(x, w)
@@ -243,3 +259,11 @@ def test_a_module_trains():
         losses.append(loss.item())
     assert losses[0] > 0.4
     assert losses[-1] < 0.07
+
+
+def test_examples_of_the_page_run():
+    pytest.importorskip("jax")
+    page = Path(__file__).parent.parent / "docs" / "interop.md"
+    results = doctest.testfile(str(page), module_relative=False)
+    assert results.failed == 0
+    assert results.attempted > 20

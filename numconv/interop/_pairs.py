@@ -45,12 +45,16 @@ def pair(name: str) -> Pair:
 def reader(f: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """Return a function from the arguments of a call of `f` to the same by name."""
     signature = inspect.signature(f)
-    rest = [name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    parameters = signature.parameters.values()
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    needed = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
 
     def read(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        arguments = dict(signature.bind(*args, **kwargs).arguments)
-        for name in rest:
-            arguments.update(arguments.pop(name, {}))
+        arguments = {**dict(zip(positional, args, strict=False)), **kwargs}
+        known = anything or arguments.keys() <= signature.parameters.keys()
+        if not known or len(arguments) != len(args) + len(kwargs) or not needed <= arguments.keys():
+            signature.bind(*args, **kwargs)  # says what is wrong; it takes 30 us, as long as a small convolution
         if arguments.pop("out", None) is not None:
             raise TypeError(f"{f.__name__}: out cannot be given where gradients are recorded; needed out=None")
         return arguments

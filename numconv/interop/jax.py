@@ -20,7 +20,7 @@ import numpy as np
 from .._window import frozen
 from . import _pairs
 from ._pairs import Pair, pair, reader
-from ._rules import ADJOINT
+from ._rules import ADJOINT, Rules
 
 Spec = tuple[tuple[int, ...], Any]  # shape and dtype
 
@@ -81,32 +81,28 @@ class _Call(NamedTuple):
         y = self.of.f(**self.arguments(arrays))
         return y if isinstance(y, tuple) else (y,)
 
-    def gradients(self, wanted: tuple[str, ...], v: Any, *arrays: Any) -> tuple[Any, ...]:
-        found: tuple[Any, ...] = self.of.f_vjp(**self.arguments(arrays))[1](v, wrt=wanted)
-        return found
-
 
 @functools.lru_cache(1024)
-def _value(call: _Call) -> Callable[..., Any]:
+def _value(call: _Call) -> Any:
     """Return the call as a function that JAX differentiates by rules, or through a pullback."""
 
-    @jax.custom_vjp
+    @jax.custom_vjp  # type: ignore[untyped-decorator]
     def value(*arrays: Any) -> Any:
         y = _computed(call.value, lambda: _probed(call, _specs(arrays))[0], *arrays)
         return y if len(y) > 1 else y[0]
 
     def backward(arrays: tuple[Any, ...], cotangent: Any) -> tuple[Any, ...]:
         v = cotangent[0] if isinstance(cotangent, (tuple, list)) else cotangent
-        found = _by_rules(call, v, arrays) if call.of.rules else _by_pullback(call, v, arrays)
+        found = _by_rules(call, call.of.rules, v, arrays) if call.of.rules else _by_pullback(call, v, arrays)
         return tuple(_as(found.get(name), a) for name, a in zip(call.names, arrays, strict=True))
 
     value.defvjp(lambda *arrays: (value(*arrays), arrays), backward)
     return value
 
 
-def _by_rules(call: _Call, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
-    rules, arguments = call.of.rules.gradients, call.arguments(arrays)  # type: ignore[union-attr]
-    return {name: rule(_named, v, **arguments) for name in call.names if (rule := rules.get(name)) is not None}
+def _by_rules(call: _Call, rules: Rules, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
+    arguments = call.arguments(arrays)
+    return {name: rule(_named, v, **arguments) for name in call.names if (rule := rules.gradients.get(name)) is not None}
 
 
 def _by_pullback(call: _Call, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
@@ -114,11 +110,11 @@ def _by_pullback(call: _Call, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]
     shapes = dict(zip(call.names, _specs(arrays), strict=True))
     run = _Gradients(call, wanted)
 
-    @jax.custom_jvp
+    @jax.custom_jvp  # type: ignore[untyped-decorator]
     def gradients(*given: Any) -> tuple[Any, ...]:
         return _computed(run, lambda: tuple(shapes[name] for name in wanted), *given)
 
-    @gradients.defjvp
+    @gradients.defjvp  # type: ignore[untyped-decorator]
     def refused(primals: Any, tangents: Any) -> Any:
         raise TypeError(
             f"{call.of.f.__name__} of numconv.interop.jax is differentiable once; its gradient was to be differentiated"
@@ -134,13 +130,14 @@ class _Gradients(NamedTuple):
     wanted: tuple[str, ...]
 
     def __call__(self, v: Any, *arrays: Any) -> tuple[Any, ...]:
-        return self.call.gradients(self.wanted, v, *arrays)
+        found: tuple[Any, ...] = self.call.of.f_vjp(**self.call.arguments(arrays))[1](v, wrt=self.wanted)
+        return found
 
 
-def _computed(f: Callable[..., tuple[Any, ...]], shapes: Callable[[], tuple[Spec, ...]], *arrays: Any) -> tuple[Any, ...]:
+def _computed(f: Any, shapes: Callable[[], tuple[Spec, ...]], *arrays: Any) -> tuple[Any, ...]:
     """Compute at once what is known, and let compiled code call back for what is traced."""
     if not any(isinstance(a, jax.core.Tracer) for a in arrays):
-        return f(*arrays)
+        return tuple(f(*arrays))
     results = tuple(jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in shapes())
     found: tuple[Any, ...] = jax.pure_callback(_Host(f, results), results, *arrays, vmap_method="sequential")
     return found
@@ -149,7 +146,7 @@ def _computed(f: Callable[..., tuple[Any, ...]], shapes: Callable[[], tuple[Spec
 class _Host(NamedTuple):
     """What compiled code calls: a function on NumPy's arrays, whose results have the promised dtypes."""
 
-    f: Callable[..., tuple[Any, ...]]
+    f: Any
     results: tuple[jax.ShapeDtypeStruct, ...]
 
     def __call__(self, *arrays: Any) -> tuple[Any, ...]:

@@ -68,12 +68,12 @@ def _differentiable(of: Pair) -> Callable[..., Any]:
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors.values())):
             return of.f(**{**arguments, **{name: t.detach() for name, t in tensors.items()}})
         settings = {name: a for name, a in arguments.items() if name not in tensors}
-        return _Value.apply(_Call(of, tuple(tensors), settings), *tensors.values())  # type: ignore[no-untyped-call]
+        return _Value.apply(_Call(of, tuple(tensors), settings), *tensors.values())
 
     return function
 
 
-class _Value(torch.autograd.Function):
+class _Value(torch.autograd.Function):  # type: ignore[misc]
     """The value of a call, whose gradients come by rules or from its pullback."""
 
     @staticmethod
@@ -102,12 +102,12 @@ class _Value(torch.autograd.Function):
             rules, arguments = call.of.rules.gradients, call.arguments(tensors)
             found = [rule and _conjugate(rule(_named, _conjugate(v), **arguments)) for rule in map(rules.get, wanted)]
         else:
-            found = _Gradients.apply(call, ctx.pullback, wanted, v, *tensors)  # type: ignore[no-untyped-call]
+            found = _Gradients.apply(call, ctx.pullback, wanted, v, *tensors)
         gradients = dict(zip(wanted, found, strict=True))
         return None, *(_real(gradients.get(name), t) for name, t in zip(call.names, tensors, strict=True))
 
 
-class _Gradients(torch.autograd.Function):
+class _Gradients(torch.autograd.Function):  # type: ignore[misc]
     """What a pullback gives. It depends on the tensors too, but how is not known: to differentiate it is refused."""
 
     @staticmethod
