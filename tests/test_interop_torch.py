@@ -193,6 +193,29 @@ def test_refusals():
         y.sum().backward()
 
 
+def test_per_sample_gradients_as_torch_func_gives_them():
+    x, w, dy = (t.detach() for t in tensors((3, 4, 9, 8), (6, 2, 3, 3), (3, 6, 5, 4)))
+    settings = {"stride": 2, "padding": 1, "groups": 2}
+
+    def loss(w, x, dy):
+        return (F.conv2d(x[None], w, **settings)[0] * dy).sum()
+
+    expected = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(w, x, dy)
+    torch.testing.assert_close(nct.conv_per_sample_weight_grad(x, dy, w.shape, **settings), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_sixteen_bits(dtype):
+    """Gradients of 16 bits, within a rounding of those of the same numbers in double precision."""
+    x, w, b = (t.detach().to(dtype).requires_grad_() for t in tensors((2, 3, 6, 5), (4, 3, 3, 2), (4,)))
+    wide = [t.detach().double().requires_grad_() for t in (x, w, b)]
+    for conv, args in ((nct.conv2d, (x, w, b)), (F.conv2d, wide)):
+        (conv(*args) * 3).sum().backward()
+    for narrow, t in zip((x, w, b), wide, strict=True):
+        assert narrow.grad.dtype == dtype
+        torch.testing.assert_close(narrow.grad.double(), t.grad, rtol=torch.finfo(dtype).eps, atol=1e-3)
+
+
 def test_without_gradients_and_mixed_dtypes():
     """Without a tensor that requires grad nothing is recorded; what is promoted gets its gradient in its own dtype."""
     x, w = tensors((1, 2, 5), (3, 2, 2))

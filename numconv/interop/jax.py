@@ -106,6 +106,9 @@ def _by_rules(call: _Call, rules: Rules, v: Any, arrays: tuple[Any, ...]) -> dic
 
 
 def _by_pullback(call: _Call, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
+    if _known(v, *arrays):
+        _, pullback = call.of.f_vjp(**call.arguments(arrays))
+        return dict(zip(pullback.names, pullback(v, wrt=pullback.names), strict=True))
     wanted = _probed(call, _specs(arrays))[1]
     shapes = dict(zip(call.names, _specs(arrays), strict=True))
     run = _Gradients(call, wanted)
@@ -136,11 +139,15 @@ class _Gradients(NamedTuple):
 
 def _computed(f: Any, shapes: Callable[[], tuple[Spec, ...]], *arrays: Any) -> tuple[Any, ...]:
     """Compute at once what is known, and let compiled code call back for what is traced."""
-    if not any(isinstance(a, jax.core.Tracer) for a in arrays):
+    if _known(*arrays):
         return tuple(f(*arrays))
     results = tuple(jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in shapes())
     found: tuple[Any, ...] = jax.pure_callback(_Host(f, results), results, *arrays, vmap_method="sequential")
     return found
+
+
+def _known(*arrays: Any) -> bool:
+    return not any(isinstance(a, jax.core.Tracer) for a in arrays)
 
 
 class _Host(NamedTuple):
