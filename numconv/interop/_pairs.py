@@ -9,14 +9,18 @@ from typing import Any, NamedTuple
 
 import numconv
 
-from ._rules import ADJOINT, Rules, rules
+from ._maps import linear_map, stem_of
+from ._rules import Rules, rules
 
 
 class Pair(NamedTuple):
-    """A function, its vector-Jacobian product, and the rules of its gradients, where it is differentiable more than once."""
+    """A function, its vector-Jacobian product, and the rules of its gradients, where it is differentiable more than once.
+
+    Where rules stand alone there may be no vector-Jacobian product.
+    """
 
     f: Callable[..., Any]
-    f_vjp: Callable[..., Any]
+    f_vjp: Any
     rules: Rules | None = None
 
 
@@ -27,15 +31,15 @@ def names() -> list[str]:
 
 @cache
 def pair(name: str) -> Pair:
-    """Return a public function of numconv with its gradient, or the adjoint of one.
+    """Return a public function of numconv with its gradient, or a map of `_maps`.
 
     Raises
     ------
     AttributeError
         If there is no such function, or it has no gradient.
     """
-    if name.endswith(ADJOINT):
-        return Pair(*_adjoint(pair(name.removesuffix(ADJOINT))), rules(name))
+    if stem_of(name) != name:
+        return Pair(linear_map(name), None, rules(name))
     if name not in names():
         raise AttributeError(f"numconv has no function {name!r} that has a gradient")
     return Pair(getattr(numconv, name), getattr(numconv, f"{name}_vjp"), rules(name))
@@ -60,16 +64,3 @@ def reader(f: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
         return arguments
 
     return read
-
-
-def _adjoint(of: Pair) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the gradient in x of a function that is linear in it (on each side of a kink) as a function of its own."""
-
-    def adjoint(dy: Any, **arguments: Any) -> Any:
-        return of.f_vjp(**arguments)[1](dy, wrt="x")
-
-    def adjoint_vjp(dy: Any, **arguments: Any) -> Any:
-        raise NotImplementedError("the rules of an adjoint stand alone")
-
-    adjoint.__name__ = f"{of.f.__name__}{ADJOINT}"
-    return adjoint, adjoint_vjp

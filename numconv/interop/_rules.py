@@ -10,10 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .._window import spatial
 from ..conv.second import spatial_size
-
-ADJOINT = "_adjoint"  # as in avg_pool_adjoint(dy, x=x, window=2): the gradient of avg_pool in x, with a gradient of its own
+from ._maps import ADJOINT, INPUT, TANGENT, stem_of
 
 Rule = Callable[..., Any]
 
@@ -31,24 +29,24 @@ class Rules:
 
 def rules(name: str) -> Rules | None:
     """Return the rules of a function, or None if it is differentiable only once."""
-    stem = name.removesuffix(ADJOINT)
-    if name.endswith(ADJOINT):
-        # What is linear has itself as the adjoint of its adjoint; a rectifier, whose matrix is diagonal, its adjoint.
-        back = stem if stem in _LINEAR else name
-        return Rules({"dy": lambda ops, v, dy, **a: ops(back)(**_turned(v, a, back == stem)), "x": None}, alone=True)
-    if name in (*_LINEAR, *_KINKED):
-        return Rules({"x": lambda ops, v, **a: ops(name + ADJOINT)(v, **a)}, alone=False)
+    if (stem := stem_of(name)) != name:
+        return Rules({"v": _back(name, stem), INPUT[stem]: None}, alone=True)
+    if name in INPUT:
+        return Rules({INPUT[name]: lambda ops, v, **a: ops(name + ADJOINT)(v, **a)}, alone=False)
+    if name == "max_pool_with_indices":
+        return Rules({"x": lambda ops, v, **a: ops("max_pool" + ADJOINT)(v, **a)}, alone=False)
     stem = re.sub("[123]d$", "", name)
-    return Rules(_GRADIENTS[stem], alone="pool" not in stem) if stem in _GRADIENTS else None
+    return Rules(_GRADIENTS[stem], alone=True) if stem in _GRADIENTS else None
 
 
-def _turned(v: Any, arguments: dict[str, Any], linear: bool) -> dict[str, Any]:
-    return {**arguments, "x": v} if linear else {**arguments, "dy": v}
+def _back(name: str, stem: str) -> Rule:
+    """Return the gradient of one map in v, which is the other."""
+    other = stem + (TANGENT if name.endswith(ADJOINT) else ADJOINT)
 
+    def gradient(ops: Any, u: Any, v: Any, **arguments: Any) -> Any:
+        return ops(other)(u, **arguments)
 
-# Linear in x, and linear in x on each side of 0.
-_LINEAR = ("adaptive_avg_pool", "avg_pool", "global_avg_pool", "max_unpool", "resize")
-_KINKED = ("leaky_relu", "relu")
+    return gradient
 
 
 def _shape(a: Any) -> tuple[int, ...]:
@@ -124,13 +122,6 @@ def _linear_b(ops: Any, v: Any, x: Any, w: Any, b: Any) -> Any:
     return v.reshape(-1, w.shape[0]).sum(0)
 
 
-def _max_pool_x(ops: Any, v: Any, x: Any, window: Any, **settings: Any) -> Any:
-    shape = _shape(x)
-    size = shape[len(shape) - spatial("window", window, shape) :]
-    _, indices = ops("max_pool_with_indices")(x, window, **settings)
-    return ops("max_unpool")(v, indices, window, output_size=size, **settings)
-
-
 _GRADIENTS: dict[str, dict[str, Rule | None]] = {
     "conv": {"x": _conv_x, "w": _conv_w, "b": _conv_b},
     "conv_input_grad": {"dy": _input_grad_dy, "w": _input_grad_w},
@@ -139,6 +130,4 @@ _GRADIENTS: dict[str, dict[str, Rule | None]] = {
     "conv_transpose_input_grad": {"dy": _transpose_input_grad_dy, "w": _transpose_input_grad_w},
     "conv_transpose_weight_grad": {"x": _transpose_weight_grad_x, "dy": _transpose_weight_grad_dy},
     "linear": {"x": _linear_x, "w": _linear_w, "b": _linear_b},
-    "max_pool": {"x": _max_pool_x},
-    "max_pool_with_indices": {"x": _max_pool_x},
 }

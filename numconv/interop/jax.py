@@ -3,7 +3,7 @@
 Every function `f` of numconv that has a neighbour `f_vjp` is here under its own name, with its own arguments. Known arrays are
 given to `f` itself; where JAX traces, compiled code calls back to it on the CPU (`jax.pure_callback`), under `jax.vmap` once per
 sample. Convolutions, their gradients and linear layers are differentiable any number of times, and what is linear in its input
-(pooling, resizing, rectifiers) is too; all else is differentiable once. Differentiation is in reverse only, as with
+(pooling, resizing, padding, rectifiers) is too; all else is differentiable once. Differentiation is in reverse only, as with
 `jax.custom_vjp`: second derivatives by `jax.jacrev(jax.jacrev(f))`, not by `jax.hessian`.
 """
 
@@ -19,8 +19,9 @@ import numpy as np
 
 from .._window import frozen
 from . import _pairs
+from ._maps import ADJOINT, INPUT, stem_of
 from ._pairs import Pair, pair, reader
-from ._rules import ADJOINT, Rules
+from ._rules import Rules
 
 Spec = tuple[tuple[int, ...], Any]  # shape and dtype
 
@@ -164,9 +165,10 @@ class _Host(NamedTuple):
 def _probed(call: _Call, specs: tuple[Spec, ...]) -> tuple[tuple[Spec, ...], tuple[str, ...]]:
     """Return shapes and dtypes of the value, and which arguments have gradients: by a call on zeros, once for such arrays."""
     given = dict(zip(call.names, specs, strict=True))
-    if call.of.f.__name__.endswith(ADJOINT):
-        return (given["x"],), ("dy",)
-    if call.of.f.__name__ == "max_unpool":  # zeros would be indices out of their windows, which it refuses
+    name = call.of.f.__name__
+    if (stem := stem_of(name)) != name and name.endswith(ADJOINT):
+        return (given[INPUT[stem]],), ("v",)
+    if stem == "max_unpool":  # zeros would be indices out of their windows, which it refuses
         size = frozen(dict(call.settings)["output_size"])
         shape, dtype = given["x"]
         size = size if isinstance(size, tuple) else (size,) * (len(shape) - 2)

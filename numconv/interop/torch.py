@@ -2,7 +2,7 @@
 
 Every function `f` of numconv that has a neighbour `f_vjp` is here under its own name, with its own arguments. Tensors on the CPU
 are read where they lie. Convolutions, their gradients and linear layers are differentiable any number of times, and what is
-linear in its input (pooling, resizing, rectifiers) is too; all else is differentiable once.
+linear in its input (pooling, resizing, padding, rectifiers) is too; all else is differentiable once.
 """
 
 from __future__ import annotations
