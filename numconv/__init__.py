@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         conv_transpose_weight_grad,
         conv_weight_grad,
     )
+    from .conv.masked import conv_coverage, masked_conv, masked_conv_vjp
     from .conv.per_sample import (
         conv_per_sample_weight_grad,
         conv_per_sample_weight_grad_vjp,
@@ -159,6 +160,7 @@ __all__ = [
     "conv3d_vjp",
     "conv_bias_grad",
     "conv_bias_grad_vjp",
+    "conv_coverage",
     "conv_input_grad",
     "conv_input_grad_vjp",
     "conv_output_shape",
@@ -217,6 +219,8 @@ __all__ = [
     "linear_vjp",
     "log_softmax",
     "log_softmax_vjp",
+    "masked_conv",
+    "masked_conv_vjp",
     "max_pool",
     "max_pool_vjp",
     "max_pool_with_indices",
@@ -269,6 +273,7 @@ _NAMES = {
         "conv_transpose_output_shape conv_transpose_vjp conv_vjp"
     ),
     ".conv.explain": "explain",
+    ".conv.masked": "conv_coverage masked_conv masked_conv_vjp",
     ".conv.gradients": (
         "conv_bias_grad conv_input_grad conv_transpose_bias_grad conv_transpose_input_grad conv_transpose_weight_grad "
         "conv_weight_grad"

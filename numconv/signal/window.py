@@ -32,7 +32,12 @@ def filtered(
     With `later`, an even window in mode "same" begins at the sample it is written to, not one before.
     """
     dtype = _common(x, w)
-    if dtype is None or not _holds(dtype, fill) or method not in ("auto", "direct", "fft") or mode not in ("full", "valid", "same"):
+    if (
+        dtype is None
+        or not _holds(dtype, fill)
+        or method not in ("auto", "direct", "fft")
+        or mode not in ("full", "valid", "same")
+    ):
         return None
     if method == "fft" and not _finite(x, w):
         return None
@@ -86,7 +91,7 @@ def _holds(dtype: np.dtype[Any], fill: Any) -> bool:
     """Say whether a number is one of a dtype's."""
     if dtype.kind in "iu":
         return bool(fill == np.real(fill) // 1 and np.iinfo(dtype).min <= np.real(fill) <= np.iinfo(dtype).max)
-    return dtype.kind == "c" or np.isrealobj(fill)
+    return dtype.kind == "c" or bool(np.isrealobj(fill))
 
 
 def _finite(x: Array, w: Array) -> bool:
