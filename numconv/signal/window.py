@@ -76,7 +76,7 @@ def fastest(x: Array, w: Array, mode: str) -> str | None:
 
 def is_tiny(x: Array, w: Array) -> bool:
     """Say whether NumPy's own loop is done before a kernel is called: 100 samples and 5 taps take it 20 us, a call of one 60."""
-    return x.ndim == w.ndim == 1 and x.size * w.size < 1 << 17
+    return x.ndim == w.ndim == 1 and bool(x.size * w.size < 1 << 17)
 
 
 def _alike(x: Array, w: Array) -> bool:
@@ -84,7 +84,7 @@ def _alike(x: Array, w: Array) -> bool:
 
     Two signals of 100 000 samples took SciPy 7.8 ms, and overlapping windows 18.
     """
-    return x.size > 1 << 14 and all(n < 8 * k for n, k in zip(x.shape, w.shape, strict=True))
+    return bool(x.size > 1 << 14) and all(n < 8 * k for n, k in zip(x.shape, w.shape, strict=True))
 
 
 def _holds(dtype: np.dtype[Any], fill: Any) -> bool:
