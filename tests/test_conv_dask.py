@@ -1,8 +1,10 @@
 """Convolution of dask arrays: lazy, exact at chunk borders, of bounded memory."""
 
+import doctest
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -16,6 +18,8 @@ from oracles import conv_cases, cropping, normals, rounding_bound
 
 import numconv
 from numconv._border import MODES
+from numconv.conv.forward import rectified_conv_vjp
+from numconv.conv.transpose import rectified_conv_transpose_vjp
 
 
 def check(lazy, expected, bound):
@@ -227,3 +231,16 @@ def test_weight_gradients_are_the_same_bits_in_any_order(data):
     x, dy = normals(0, (3, 2, 21, 22), (3, 3, 21, 22), dtype=np.float32)
     dw = numconv.conv_weight_grad(of(data, x), of(data, dy), (3, 2, 3, 3), padding=1)
     assert (dw.compute(scheduler="sync") == dw.compute(scheduler="threads", num_workers=3)).all()
+
+
+def test_page():
+    page = Path(__file__).parent.parent / "docs" / "large-arrays.md"
+    assert doctest.testfile(str(page), module_relative=False).failed == 0
+
+
+def test_rectified():
+    x, w, b = normals(0, (2, 3, 12, 12), (4, 3, 3, 3), (4,))
+    rectified, _ = rectified_conv_vjp(da.from_array(x, chunks=5), w, b)
+    np.testing.assert_allclose(rectified.compute(), np.maximum(numconv.conv2d(x, w, b), 0), atol=1e-12)
+    back, _ = rectified_conv_transpose_vjp(da.from_array(x, chunks=5), w[:3], b[:3], padding=1)
+    np.testing.assert_allclose(back.compute(), np.maximum(numconv.conv_transpose2d(x, w[:3], b[:3], padding=1), 0), atol=1e-12)

@@ -100,6 +100,14 @@ def test_indices_of_other_windows_are_refused_when_they_are_seen():
             lazy.compute()
 
 
+def test_numpy_arrays_beside_dask():
+    x = np.random.default_rng(0).normal(size=(1, 1, 8, 8))
+    y, indices = pool.max_pool_with_indices(x, 2)
+    expected = pool.max_unpool(y, indices, 2, output_size=8)
+    check(pool.max_unpool(da.from_array(y, chunks=3), indices, 2, output_size=8), expected)
+    check(pool.max_unpool(y, da.from_array(indices, chunks=3), 2, output_size=8), expected)
+
+
 def test_bins():
     x = np.random.default_rng(0).normal(size=(2, 3, 20, 18))
     lazy_x = da.from_array(x, chunks=(1, 2, 7, 5))

@@ -388,7 +388,7 @@ def _indexed(
     g = geometry.unpool(tuple(x.shape), window, stride, padding, dilation, frozen(output_size))
     indices = xp.astype(xp.asarray(indices), xp.int64, copy=False)
     if _array.library(xp) == "dask":
-        return xp, x, drawer(xp, x).checked(indices, g), g  # type: ignore[attr-defined]
+        return xp, xp.asarray(x), drawer(xp, x).checked(indices, g), g  # type: ignore[attr-defined]
     fits = generic.under_own_window(indices, g)
     if not xp.all(fits):
         astray = int(xp.sum(xp.astype(xp.logical_not(fits), xp.int64)))
