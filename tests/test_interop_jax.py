@@ -161,6 +161,32 @@ def test_differentiable_once(how):
         how(jax.grad(lambda x: jax.grad(lambda x: ncj.tanh(x).sum())(x).sum()))(x)
 
 
+@pytest.mark.parametrize("how", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_no_gradient_is_not_a_gradient_of_zero(how):
+    x, var = arrays((4, 3), (3,))
+
+    def f(x, var):
+        return ncj.batch_norm(x, mean=0 * var, var=jnp.exp(var)).sum()
+
+    with pytest.raises(TypeError, match=r"batch_norm has no gradient in (mean|var); needed jax\.lax\.stop_gradient\("):
+        how(jax.grad(f, argnums=1))(x, var)
+    same(how(jax.grad(f))(x, var), jnp.broadcast_to(1 / jnp.sqrt(jnp.exp(var) + 1e-5), x.shape))
+
+
+def test_a_training_loop_in_compiled_code():
+    """`jax.lax.scan` over steps of gradient descent finds the filter that made the data."""
+    x, w = arrays((8, 1, 32), (1, 1, 3))
+    y = ncj.conv1d(x, w)
+
+    def step(w, _):
+        loss, dw = jax.value_and_grad(lambda w: jnp.mean((ncj.conv1d(x, w) - y) ** 2))(w)
+        return w - 0.3 * dw, loss
+
+    found, losses = jax.jit(lambda w: jax.lax.scan(step, w, None, length=60))(jnp.zeros_like(w))
+    same(found, w, 1e-4)
+    assert losses[-1] < 1e-8 < losses[0]
+
+
 def test_unpooling():
     x = jnp.asarray(normals(0, (2, 3, 4))[0])
     indices = jnp.asarray(np.broadcast_to(np.array([1, 2, 5, 7]), x.shape))

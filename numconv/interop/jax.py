@@ -21,7 +21,6 @@ from .._window import frozen
 from . import _pairs
 from ._maps import ADJOINT, INPUT, stem_of
 from ._pairs import Pair, pair, reader
-from ._rules import Rules
 
 Spec = tuple[tuple[int, ...], Any]  # shape and dtype
 
@@ -36,7 +35,7 @@ def differentiable(f: Callable[..., Any], f_vjp: Callable[..., Any]) -> Callable
         Where it is traced it is called once on zeros, to see the shape of its result.
     f_vjp : callable
         Function of the same arguments that returns `(value, pullback)`, where pullback is a `Pullback`, whose names are those of
-        arguments of `f`. Other arguments are constants.
+        arguments of `f`. A gradient in another argument is refused.
 
     Returns
     -------
@@ -92,25 +91,42 @@ def _value(call: _Call) -> Any:
         y = _computed(call.value, lambda: _probed(call, _specs(arrays))[0], *arrays)
         return y if len(y) > 1 else y[0]
 
-    def backward(arrays: tuple[Any, ...], cotangent: Any) -> tuple[Any, ...]:
-        v = cotangent[0] if isinstance(cotangent, (tuple, list)) else cotangent
-        found = _by_rules(call, call.of.rules, v, arrays) if call.of.rules else _by_pullback(call, v, arrays)
+    def forward(*primals: Any) -> tuple[Any, Any]:
+        arrays = tuple(p.value for p in primals)
+        wanted = _Names(name for name, p in zip(call.names, primals, strict=True) if p.perturbed)
+        return value(*arrays), (arrays, wanted)
+
+    def backward(kept: tuple[tuple[Any, ...], _Names], cotangent: Any) -> tuple[Any, ...]:
+        (arrays, wanted), v = kept, cotangent[0] if isinstance(cotangent, (tuple, list)) else cotangent
+        if isinstance(v, jax.custom_derivatives.SymbolicZero):
+            return (None,) * len(arrays)
+        found = (_by_rules if call.of.rules else _by_pullback)(call, wanted, v, arrays)
         return tuple(_as(found.get(name), a) for name, a in zip(call.names, arrays, strict=True))
 
-    value.defvjp(lambda *arrays: (value(*arrays), arrays), backward)
+    value.defvjp(forward, backward, symbolic_zeros=True)
     return value
 
 
-def _by_rules(call: _Call, rules: Rules, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
+@jax.tree_util.register_static
+class _Names(tuple[str, ...]):
+    """Names of arguments, which JAX keeps beside arrays without looking at them."""
+
+    __slots__ = ()
+
+
+def _by_rules(call: _Call, wanted: _Names, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
+    rules = call.of.rules.gradients  # type: ignore[union-attr]
+    _check(call, wanted, tuple(rules))
     arguments = call.arguments(arrays)
-    return {name: rule(_named, v, **arguments) for name in call.names if (rule := rules.gradients.get(name)) is not None}
+    return {name: rule(_named, v, **arguments) for name in wanted if (rule := rules[name]) is not None}
 
 
-def _by_pullback(call: _Call, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
+def _by_pullback(call: _Call, wanted: _Names, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
     if _known(v, *arrays):
         _, pullback = call.of.f_vjp(**call.arguments(arrays))
-        return dict(zip(pullback.names, pullback(v, wrt=pullback.names), strict=True))
-    wanted = _probed(call, _specs(arrays))[1]
+        _check(call, wanted, pullback.names)
+        return dict(zip(wanted, pullback(v, wrt=wanted), strict=True))
+    _check(call, wanted, _probed(call, _specs(arrays))[1])
     shapes = dict(zip(call.names, _specs(arrays), strict=True))
     run = _Gradients(call, wanted)
 
@@ -125,6 +141,13 @@ def _by_pullback(call: _Call, v: Any, arrays: tuple[Any, ...]) -> dict[str, Any]
         )
 
     return dict(zip(wanted, gradients(v, *arrays), strict=True))
+
+
+def _check(call: _Call, wanted: _Names, known: tuple[str, ...]) -> None:
+    """Refuse to take what has no gradient for a constant without being told."""
+    for name in wanted:
+        if name not in known:
+            raise TypeError(f"{call.of.f.__name__} has no gradient in {name}; needed jax.lax.stop_gradient({name})")
 
 
 class _Gradients(NamedTuple):
