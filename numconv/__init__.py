@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         conv_transpose_weight_grad,
         conv_weight_grad,
     )
+    from .conv.local import conv_local, conv_local_vjp
     from .conv.masked import conv_coverage, masked_conv, masked_conv_vjp
     from .conv.per_sample import (
         conv_per_sample_weight_grad,
@@ -163,6 +164,8 @@ __all__ = [
     "conv_coverage",
     "conv_input_grad",
     "conv_input_grad_vjp",
+    "conv_local",
+    "conv_local_vjp",
     "conv_output_shape",
     "conv_per_sample_weight_grad",
     "conv_per_sample_weight_grad_vjp",
@@ -286,6 +289,7 @@ _NAMES = {
         "conv_bias_grad_vjp conv_input_grad_vjp conv_transpose_bias_grad_vjp conv_transpose_input_grad_vjp "
         "conv_transpose_weight_grad_vjp conv_weight_grad_vjp"
     ),
+    ".conv.local": "conv_local conv_local_vjp",
     ".linear": "linear linear_vjp",
     ".loss": (
         "bce_with_logits_loss bce_with_logits_loss_vjp contrastive_loss contrastive_loss_vjp cross_entropy_loss "
