@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -50,10 +51,16 @@ OPS = (
     Op("conv_transpose_per_sample_weight_grad", (Y, X), LINEAR, {"w_shape": W, **CONV}),
     Op("linear", ((4, 5), (3, 5), (3,)), LINEAR),
     Op("max_pool", (X,), settings={"window": (2, 3), "stride": (1, 2), "padding": 1}),
-    Op("avg_pool", (X,), settings={"window": (2, 3), "stride": (1, 2), "padding": 1}),
-    Op("global_avg_pool", (X,)),
-    Op("adaptive_avg_pool", (X,), settings={"output_size": (3, 2)}),
-    Op("resize", (X,), settings={"size": (5, 9), "mode": "linear"}),
+    Op("avg_pool", (X,), (*REAL, *COMPLEX), {"window": (2, 3), "stride": (1, 2), "padding": 1}),
+    Op("avg_pool", (X,), (*REAL, *COMPLEX), {"window": (2, 3), "padding": 1, "padding_mode": "reflect"}),
+    Op("global_avg_pool", (X,), (*REAL, *COMPLEX)),
+    Op("adaptive_avg_pool", (X,), (*REAL, *COMPLEX), {"output_size": (3, 2)}),
+    Op("resize", (X,), (*REAL, *COMPLEX), {"size": (5, 9), "mode": "linear"}),
+    Op("pad", (X,), (*REAL, *COMPLEX), {"padding": ((1, 2), 3), "mode": ("reflect", "circular")}),
+    Op("unfold", (X,), (*REAL, *COMPLEX), {"window": (2, 3), "stride": (1, 2), "padding": 1}),
+    Op("fold", ((2, 4, 2, 3, 8, 3),), (*REAL, *COMPLEX), {"size": (7, 6), "window": (2, 3), "stride": (1, 2), "padding": 1}),
+    Op("conv_local", (X, (4, 2, 3, 2, 3, 8), (4, 3, 8)), LINEAR, CONV),
+    Op("masked_conv", (X, W, B), settings=CONV),
     Op("batch_norm", (X, (4,), (4,))),
     Op("layer_norm", (X, (6,), (6,))),
     Op("group_norm", (X, (4,), (4,)), settings={"groups": 2}),
@@ -81,6 +88,7 @@ class Library(NamedTuple):
     make: Any
     read: Any = np.asarray
     call: Any = lambda f: f
+    during: Any = nullcontext  # what its calls need around them
     dtypes: tuple[str, ...] = LINEAR  # those it has
     without: tuple[str, ...] = ()  # operations that it cannot do
 
@@ -98,11 +106,15 @@ def _from_torch(t):
 
 
 def _jax(a):
-    import jax
     import jax.numpy as jnp
 
-    with jax.enable_x64(True):
-        return jnp.asarray(a)
+    return jnp.asarray(a)
+
+
+def _in_64_bits():
+    import jax
+
+    return jax.enable_x64(True)
 
 
 def _jit(f):
@@ -128,9 +140,9 @@ _BY_LABELS = ("cross_entropy_loss", "supcon_loss", "contrastive_loss")
 LIBRARIES = {
     "numpy": Library("NumPy", "numpy", lambda a: a.copy()),
     "torch": Library("PyTorch", "torch", _torch, _from_torch),
-    "jax": Library("JAX", "jax", _jax),
-    "jit": Library("JAX under jit", "jax", _jax, call=_jit, without=_BY_LABELS),
-    "dask": Library("dask", "dask.array", _dask, without=("cross_entropy_loss", "nt_xent_loss", "info_nce_loss")),
+    "jax": Library("JAX", "jax", _jax, during=_in_64_bits),
+    "jit": Library("JAX under jit", "jax", _jax, call=_jit, during=_in_64_bits, without=_BY_LABELS),
+    "dask": Library("dask", "dask.array", _dask, without=(*_BY_LABELS, "nt_xent_loss", "info_nce_loss")),
     "strict": Library("any other", "array_api_strict", _strict, dtypes=(*FLOATS, *COMPLEX, *INTEGERS)),
 }
 

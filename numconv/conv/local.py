@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-from .. import _array
+from .. import _array, _lend
 from .._array import Array
 from .._pullback import Pullback
 from .._window import Ints, Padding, frozen
-from . import geometry
-from .batches import unbatched, with_batch_axis
+from . import geometry, local_generic
+from .batches import form_of, summed
 from .geometry import ConvGeometry
 
 
@@ -121,19 +120,20 @@ def _conv_local(
 ) -> Any:
     xp, x, w, b = _array.numbers(x=x, w=w, b=b)
     rank = _rank(tuple(w.shape))
-    x, batched = with_batch_axis(xp, x, rank + 2)
+    form = form_of(x.ndim, rank + 2, "channels_first")
+    x = form.inward(xp, x)
     g = geometry.conv(tuple(x.shape), tuple(w.shape[: rank + 2]), frozen(stride), frozen(padding), frozen(dilation), groups)
     _check(w, b, g)
-    on = import_module(".cpu.local" if _array.device(xp, x.dtype) == "cpu" else ".local_generic", __package__)
-    y = unbatched(on.contract_y(x, w, g, b), batched)
+    on = _lend.kernels(xp, x, f"{__package__}.cpu.local", local_generic)
+    y = form.outward(xp, on.contract_y(x, w, g, b))
     if not pull:
         return y
     gradients = {
-        "x": lambda dy: unbatched(on.contract_x(with_batch_axis(xp, dy, rank + 2)[0], w, g), batched),
-        "w": lambda dy: on.contract_w(x, with_batch_axis(xp, dy, rank + 2)[0], g),
+        "x": lambda dy: form.outward(xp, on.contract_x(form.inward(xp, dy), w, g)),
+        "w": lambda dy: on.contract_w(x, form.inward(xp, dy), g),
     }
     if b is not None:
-        gradients["b"] = lambda dy: xp.sum(with_batch_axis(xp, dy, rank + 2)[0], axis=0, dtype=dy.dtype)
+        gradients["b"] = lambda dy: summed(xp, form.inward(xp, dy), (0,))
     return y, Pullback(y, **gradients)
 
 
