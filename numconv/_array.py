@@ -99,6 +99,11 @@ def narrow(dtype: Any) -> bool:
     return str(dtype).rpartition(".")[2] in ("float16", "bfloat16")
 
 
+def is_of(xp: ModuleType, dtype: Any, kinds: tuple[str, ...]) -> bool:
+    """Say of which kind a dtype is; NumPy does not know that bfloat16, which other libraries give it, is a float."""
+    return "real floating" in kinds if narrow(dtype) else bool(xp.isdtype(dtype, kinds))
+
+
 @lru_cache(32)
 def library(xp: ModuleType) -> Library:
     """Name the library of a namespace."""
@@ -121,18 +126,13 @@ def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> t
     given = {name: a for name, a in arrays.items() if a is not None}
     dtypes = [a.dtype for a in given.values()]
     for name, a in given.items():
-        if not _is(xp, a.dtype, kinds):
+        if not is_of(xp, a.dtype, kinds):
             raise TypeError(f"{name} has dtype {a.dtype}; needed {needed}")
-    if len({_is(xp, d, ("integral",)) for d in dtypes}) > 1:
+    if len({is_of(xp, d, ("integral",)) for d in dtypes}) > 1:
         raise TypeError(f"integers and floats do not mix: {', '.join(f'{n} is {a.dtype}' for n, a in given.items())}")
     common = xp.result_type(*given.values())
     of_xp = (xp.asarray(a) if isinstance(a, _NUMPY) else a for a in arrays.values())
     return xp, *(a if a is None else xp.astype(a, common, copy=False) for a in of_xp)
-
-
-def _is(xp: ModuleType, dtype: Any, kinds: tuple[str, ...]) -> bool:
-    """Say of which kind a dtype is; NumPy does not know that bfloat16, which other libraries give it, is a float."""
-    return "real floating" in kinds if narrow(dtype) else bool(xp.isdtype(dtype, kinds))
 
 
 def _plain_dtypes(arrays: Iterable[Array]) -> list[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from . import _lend
-from ._array import Array
+from ._array import Array, library
 
 Matrix = np.ndarray[Any, Any]
 
@@ -55,7 +55,8 @@ def apply(m: AxisMap, x: Array, axis: int) -> Array:
     y: Array = None
     for source, weight in zip(m.source, m.weight, strict=True):
         factor = xp.asarray(weight, dtype=x.dtype, device=device(x))
-        term = xp.take(x, xp.asarray(source, device=device(x)), axis=axis)
+        index = source if library(xp) == "dask" else xp.asarray(source, device=device(x))
+        term = xp.take(x, index, axis=axis)
         term = term * xp.reshape(factor, (-1, *(1,) * (x.ndim - axis - 1)))
         y = term if y is None else y + term
     return y

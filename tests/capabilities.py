@@ -26,6 +26,7 @@ class Op(NamedTuple):
     arrays: tuple
     dtypes: tuple[str, ...] = REAL
     settings: Mapping[str, Any] = MappingProxyType({})
+    also: tuple[str, ...] = ()  # dtypes of the value, which has no gradient in them
     gradient: bool = True
 
 
@@ -56,9 +57,15 @@ OPS = (
     Op("global_avg_pool", (X,), (*REAL, *COMPLEX)),
     Op("adaptive_avg_pool", (X,), (*REAL, *COMPLEX), {"output_size": (3, 2)}),
     Op("resize", (X,), (*REAL, *COMPLEX), {"size": (5, 9), "mode": "linear"}),
-    Op("pad", (X,), (*REAL, *COMPLEX), {"padding": ((1, 2), 3), "mode": ("reflect", "circular")}),
-    Op("unfold", (X,), (*REAL, *COMPLEX), {"window": (2, 3), "stride": (1, 2), "padding": 1}),
-    Op("fold", ((2, 4, 2, 3, 8, 3),), (*REAL, *COMPLEX), {"size": (7, 6), "window": (2, 3), "stride": (1, 2), "padding": 1}),
+    Op("pad", (X,), (*REAL, *COMPLEX), {"padding": ((1, 2), 3), "mode": ("reflect", "circular")}, INTEGERS),
+    Op("unfold", (X,), (*REAL, *COMPLEX), {"window": (2, 3), "stride": (1, 2), "padding": 1}, INTEGERS),
+    Op(
+        "fold",
+        ((2, 4, 2, 3, 8, 3),),
+        (*REAL, *COMPLEX),
+        {"size": (7, 6), "window": (2, 3), "stride": (1, 2), "padding": 1},
+        INTEGERS,
+    ),
     Op("conv_local", (X, (4, 2, 3, 2, 3, 8), (4, 3, 8)), LINEAR, CONV),
     Op("masked_conv", (X, W, B), settings=CONV),
     Op("batch_norm", (X, (4,), (4,))),

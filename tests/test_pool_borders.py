@@ -180,6 +180,7 @@ def test_a_window_wholly_in_the_padding_is_refused_only_where_that_has_no_sample
     with pytest.raises(ValueError, match="holds no sample"):
         pool.max_pool(x, 2, padding=4)
     np.testing.assert_array_equal(pool.max_pool(x, 2, padding=4, padding_mode="replicate"), [[[0, 0, 1, 2, 2]]])
+    assert pool.pool_output_shape(x.shape, 2, padding=4, padding_mode="replicate") == (1, 1, 5)
     with pytest.raises(ValueError, match="padding_mode='edge'; needed one of"):
         pool.avg_pool(x, 2, padding=1, padding_mode="edge")
 

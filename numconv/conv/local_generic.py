@@ -20,7 +20,7 @@ def contract_y(x: Array, w: Array, g: ConvGeometry, b: Array | None = None) -> A
     x = filled(xp, xp.reshape(x, (g.batch, g.groups, g.c_in, *g.x_size)), g.pad_lo, _padded_size(g))
     y: Array = 0
     for k in taps(g.w_size):
-        y = y + xp.matmul(_weights(w, k, g), _by_position(x[under(k, g.y_size, g.stride, g.dilation)], g))
+        y = y + _product(_weights(w, k, g), _by_position(x[under(k, g.y_size, g.stride, g.dilation)], g))
     y = xp.reshape(xp.permute_dims(y, (3, 0, 2, 1)), g.y_shape)
     return y if b is None else y + b
 
@@ -31,7 +31,7 @@ def contract_x(y: Array, w: Array, g: ConvGeometry) -> Array:
     y = _by_position(xp.reshape(y, (g.batch, g.groups, g.c_out, *g.y_size)), g)
     x: Array = 0
     for k in taps(g.w_size):
-        x_k = xp.matmul(xp.matrix_transpose(_weights(w, k, g)), y)
+        x_k = _product(xp.matrix_transpose(_weights(w, k, g)), y)
         x_k = xp.reshape(xp.permute_dims(x_k, (3, 0, 2, 1)), (g.batch, g.groups, g.c_in, *g.y_size))
         x = x + spread(xp, x_k, k, _padded_size(g), g.stride, g.dilation)
     return xp.reshape(x[(..., *(slice(lo, lo + n) for lo, n in zip(g.pad_lo, g.x_size, strict=True)))], g.x_shape)
@@ -45,8 +45,13 @@ def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     w = []
     for k in taps(g.w_size):
         x_k = _by_position(x[under(k, g.y_size, g.stride, g.dilation)], g)
-        w.append(xp.permute_dims(xp.matmul(y, xp.matrix_transpose(x_k)), (0, 2, 3, 1)))
+        w.append(xp.permute_dims(_product(y, xp.matrix_transpose(x_k)), (0, 2, 3, 1)))
     return xp.reshape(xp.stack(w, axis=3), (*g.w_shape, *g.y_size[3 - g.rank :]))
+
+
+def _product(a: Array, b: Array) -> Array:
+    xp = array_namespace(a)
+    return xp.astype(xp.matmul(a, b), a.dtype, copy=False)  # dask's sums of integers are wider
 
 
 def _weights(w: Array, tap: tuple[int, ...], g: ConvGeometry) -> Array:

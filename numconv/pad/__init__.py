@@ -97,6 +97,6 @@ def _checked(xp: Any, value: complex, dtype: Any) -> complex:
     """Refuse what would be cut off: a fraction among integers, an imaginary part among reals."""
     kinds = {"integral": (int,), "real floating": (int, float), "complex floating": (int, float, complex)}
     for kind, fitting in kinds.items():
-        if xp.isdtype(dtype, kind) and (isinstance(value, bool) or not isinstance(value, fitting)):
+        if _array.is_of(xp, dtype, (kind,)) and (isinstance(value, bool) or not isinstance(value, fitting)):
             raise TypeError(f"value={value!r}; needed a number that fits dtype {dtype}")
     return value

@@ -125,7 +125,7 @@ def max_pool(
     array([[[4., 3.]]])
     """
     xp, x = _array.reals(x=x)
-    g = _geometry(x, window, stride, padding, dilation, padding_mode)
+    g = _geometry(x.shape, window, stride, padding, dilation, padding_mode)
     return drawer(xp, x).max_y(x, g)
 
 
@@ -151,7 +151,7 @@ def max_pool_vjp(
     array([[[ 0., 10., 20.,  0.]]])
     """
     xp, x = _array.reals(x=x)
-    g = _geometry(x, window, stride, padding, dilation, padding_mode)
+    g = _geometry(x.shape, window, stride, padding, dilation, padding_mode)
     on = drawer(xp, x)
     y, indices = on.max_with_narrow_indices(x, g)
     return y, Pullback(y, x=lambda dy: on.scatter(dy, indices, g))
@@ -186,7 +186,7 @@ def max_pool_with_indices(
     array([[[1, 2]]])
     """
     xp, x = _array.reals(x=x)
-    g = _geometry(x, window, stride, padding, dilation, padding_mode)
+    g = _geometry(x.shape, window, stride, padding, dilation, padding_mode)
     return drawer(xp, x).max_with_indices(x, g)
 
 
@@ -201,7 +201,7 @@ def max_pool_with_indices_vjp(
 ) -> tuple[tuple[Array, Array], Pullback]:
     """`max_pool_with_indices`, and the pullback of a cotangent dy of the maxima to dx; the indices have none."""
     xp, x = _array.reals(x=x)
-    g = _geometry(x, window, stride, padding, dilation, padding_mode)
+    g = _geometry(x.shape, window, stride, padding, dilation, padding_mode)
     on = drawer(xp, x)
     y, indices = on.max_with_indices(x, g)
     return (y, indices), Pullback(y, x=lambda dy: on.scatter(dy, indices, g))
@@ -324,7 +324,7 @@ def avg_pool(
     array([[[3., 6.]]])
     """
     xp, x = _array.floats(x=x)
-    g = _geometry(x, window, stride, padding, dilation, padding_mode)
+    g = _geometry(x.shape, window, stride, padding, dilation, padding_mode)
     return drawer(xp, x).mean_y(x, g, bool(count_include_pad))
 
 
@@ -349,14 +349,20 @@ def avg_pool_vjp(
     array([[[0.5, 1. , 0.5]]])
     """
     xp, x = _array.floats(x=x)
-    g = _geometry(x, window, stride, padding, dilation, padding_mode)
+    g = _geometry(x.shape, window, stride, padding, dilation, padding_mode)
     on, include_pad = drawer(xp, x), bool(count_include_pad)
     y = on.mean_y(x, g, include_pad)
     return y, Pullback(y, x=lambda dy: on.mean_x(dy, g, include_pad))
 
 
 def pool_output_shape(
-    x_shape: tuple[int, ...], window: Ints, *, stride: Ints | None = None, padding: Padding = "valid", dilation: Ints = 1
+    x_shape: tuple[int, ...],
+    window: Ints,
+    *,
+    stride: Ints | None = None,
+    padding: Padding = "valid",
+    padding_mode: PaddingMode = "zeros",
+    dilation: Ints = 1,
 ) -> tuple[int, ...]:
     """Return the shape of `max_pool(x, window)` or `avg_pool(x, window)` without computing it.
 
@@ -366,14 +372,14 @@ def pool_output_shape(
     >>> pool_output_shape((8, 16, 28, 28), 3, stride=2, padding="same")
     (8, 16, 14, 14)
     """
-    return geometry.pool(tuple(x_shape), frozen(window), frozen(stride), frozen(padding), frozen(dilation)).y_shape
+    return _geometry(x_shape, window, stride, padding, dilation, padding_mode).y_shape
 
 
 def _geometry(
-    x: Array, window: Ints, stride: Ints | None, padding: Padding, dilation: Ints, padding_mode: PaddingMode
+    x_shape: tuple[int, ...], window: Ints, stride: Ints | None, padding: Padding, dilation: Ints, padding_mode: PaddingMode
 ) -> PoolGeometry:
     window, stride, padding, dilation, padding_mode = map(frozen, (window, stride, padding, dilation, padding_mode))
-    return geometry.pool(tuple(x.shape), window, stride, padding, dilation, padding_mode)
+    return geometry.pool(tuple(x_shape), window, stride, padding, dilation, padding_mode)
 
 
 def _indexed(
