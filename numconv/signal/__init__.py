@@ -15,7 +15,7 @@ from scipy.signal import correlation_lags
 
 from .._array import Array
 from .doors import door
-from .window import Boundary, fastest, filtered, is_tiny, swaps
+from .window import Boundary, fastest, filtered, is_tiny, is_tiny_image, only_direct, swaps
 
 __all__ = [
     "choose_conv_method",
@@ -157,6 +157,11 @@ def convolve2d(in1: Array, in2: Array, mode: str = "full", boundary: str = "fill
     array
         Of the library of the arguments, and of the dtype that `scipy.signal.convolve2d` gives.
 
+    Raises
+    ------
+    ValueError
+        As `scipy.signal.convolve2d`; and if "wrap" or "symm" should repeat an image without samples, which ends SciPy's process.
+
     Examples
     --------
     >>> import numpy as np
@@ -200,8 +205,8 @@ def choose_conv_method(in1: Array, in2: Array, mode: str = "full", measure: bool
     Returns
     -------
     str, or (str, dict)
-        The method; with `measure` also the seconds that each took. Never "fft" without `measure` where it would lose digits of
-        integers, or spread a NaN or infinity.
+        The method; with `measure` also the seconds that each took. Never "fft" where it would lose digits of integers, or spread
+        a NaN or infinity, however fast it is.
 
     Examples
     --------
@@ -212,7 +217,7 @@ def choose_conv_method(in1: Array, in2: Array, mode: str = "full", measure: bool
     """
     if measure:
         times = {method: _seconds(in1, in2, mode, method) for method in ("fft", "direct")}
-        return min(times, key=times.__getitem__), times
+        return "direct" if only_direct(in1, in2) else min(times, key=times.__getitem__), times
     chosen = fastest(in1, in2, mode)
     return reference.choose_conv_method(in1, in2, mode) if chosen is None else chosen
 
@@ -226,8 +231,19 @@ def _floating(f: Any, in1: Array, in2: Array, mode: str, axes: Any) -> Array:
 
 
 def _image(f: Any, in1: Array, in2: Array, mode: str, boundary: str, fillvalue: Any, flip: bool) -> Array:
+    if (
+        mode == "full"
+        and in1.ndim == in2.ndim == 2
+        and not in1.size
+        and len(in2)
+        and _BOUNDARIES.get(boundary, "zeros") != "zeros"
+    ):
+        # SciPy divides by the size: a signal that ends the process
+        raise ValueError(f"in1 has shape {in1.shape}: there are no samples that boundary={boundary!r} could repeat; needed some")
+    if is_tiny_image(in1, in2):
+        return f(in1, in2, mode, boundary, fillvalue)
     result = None
-    if in1.ndim == in2.ndim == 2 and boundary in _BOUNDARIES and np.ndim(fillvalue) == 0 and mode in ("full", "valid", "same"):
+    if in1.ndim == in2.ndim == 2 and mode in ("full", "valid", "same") and boundary in _BOUNDARIES and np.ndim(fillvalue) == 0:
         w = np.conj(in2) if in2.dtype.kind == "c" and not flip else in2
         where = {} if flip else {"later": True}
         result = filtered(in1, w, mode, "direct", flip=flip, boundary=_BOUNDARIES[boundary], fill=fillvalue, **where)
