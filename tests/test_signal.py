@@ -1,9 +1,11 @@
 """numconv.signal against scipy.signal: every function, mode, boundary and dtype, sizes 0 and 1, and what both refuse."""
 
+import doctest
 import subprocess
 import sys
 import warnings
 from itertools import product
+from pathlib import Path
 from unittest.mock import patch
 
 import array_api_strict
@@ -254,3 +256,9 @@ def test_every_combination_of_dtypes_in_one_and_two_axes():
         compare("correlate", *pair, method="direct")
         if len(shapes[0]) == 2:
             compare("convolve2d", *pair, boundary="symm")
+
+
+def test_examples_of_the_page():
+    results = doctest.testfile(str(Path(__file__).parent.parent / "docs" / "signal.md"), module_relative=False)
+    assert results.attempted > 0
+    assert results.failed == 0
