@@ -2,6 +2,7 @@
 
 import ctypes
 import doctest
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import array_api_strict
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import conv_cases, normals, rounding_bound
+from test_conv_guarded import Guarded
+from test_conv_guarded import cases as guarded_cases
 
 from numconv import _jit, conv, conv_local, conv_local_vjp
 from numconv.conv import geometry, local_generic
@@ -151,6 +154,29 @@ def test_threads_and_scratch_memory_do_not_show(dtype, case):
         finally:
             numba.set_num_threads(before)
     assert answers[0] == answers[1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages by Linux's mprotect")
+@given(case=guarded_cases())
+@settings(max_examples=40)
+def test_nothing_beside_the_arrays_is_touched(case):
+    g, memory = case.g, Guarded(case.at_end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "empty", memory.array)
+        patch.setattr(local, "scratch", memory.scratch)
+        given_arrays = []
+        shapes = (g.x_shape, (*g.w_shape, *g.y_shape[2:]), g.y_shape, g.y_shape[1:])
+        for a in normals(case.seed, *shapes, dtype=case.dtype):
+            given_arrays.append(memory.array(a.shape, a.dtype))
+            given_arrays[-1][...] = a
+        x, w, y, b = given_arrays
+        for name, arrays in (("contract_y", (x, w, g, b)), ("contract_x", (y, w, g)), ("contract_w", (x, y, g))):
+            result = getattr(local, name)(*arrays)
+            expected = getattr(local_generic, name)(*(a if a is g else a.astype(np.float64) for a in arrays))
+            np.testing.assert_allclose(result, expected, rtol=0, atol=1e-3 if case.dtype == np.float32 else 1e-10)
+            del result
+    del x, w, y, b, arrays, given_arrays
+    memory.release()
 
 
 def test_the_same_weights_everywhere_are_a_convolution():
