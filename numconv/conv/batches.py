@@ -64,9 +64,13 @@ class Form(NamedTuple):
 
 def form_of(ndim: int, w_ndim: int, layout: str) -> Form:
     """Tell the form of arrays of `ndim` axes by the number of axes of the weights."""
-    if layout not in LAYOUTS:
+    form = _FORMS.get((ndim != w_ndim - 1, layout))
+    if form is None:
         raise ValueError(f"layout={layout!r}; needed {' or '.join(map(repr, LAYOUTS))}")
-    return Form(ndim != w_ndim - 1, layout == "channels_last")
+    return form
+
+
+_FORMS = {(batched, layout): Form(batched, layout == "channels_last") for batched in (True, False) for layout in LAYOUTS}
 
 
 def turned(xp: Any, w: Array, flip: bool) -> Array:
@@ -95,9 +99,7 @@ def summed(xp: Any, a: Array, axes: tuple[int, ...]) -> Array:
 
 
 def written(out: Any, shape: Shape, dtype: Any, compute: Callable[[], Array], *read: Array) -> Array:
-    """Return what `compute` does: in `out` if that is given, at once where it is plain memory that holds nothing to be read."""
-    if out is None:
-        return compute()
+    """Return what `compute` does in `out`: at once where that is plain memory that holds nothing to be read."""
     if type(out) is not type(read[0]) or not (hasattr(out, "__setitem__") and getattr(out, "at", None) is None):
         raise TypeError(f"out must be an array of the library of x that can be written to, got {type(out).__name__}")
     if tuple(out.shape) != shape or out.dtype != dtype:

@@ -53,10 +53,10 @@ def drawer(
     ValueError
         If `method`, `precision` or `padding_mode` is no such word, or these arrays have no choice of methods.
     """
-    method = _method(method, precision)
-    modes = _modes(frozen(padding_mode), rank)
+    padding_mode = padding_mode if isinstance(padding_mode, str) else frozen(padding_mode)
     if type(x) is np.ndarray:
-        return _for_numpy(x.dtype, method, modes)  # type: ignore[no-any-return]
+        return _stack(x.dtype, method, precision, padding_mode, rank)  # type: ignore[no-any-return]
+    method, modes = _method(method, precision), _border.modes(padding_mode, rank)
     if (found := _lend.loan(xp, x)) is not None:
         return _lend.lent(_for_numpy(found.dtype, method, modes), found)  # type: ignore[no-any-return]
     library = _array.library(xp)
@@ -67,6 +67,11 @@ def drawer(
     if method not in ("auto", "direct"):
         raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {x.dtype} of {xp.__name__}")
     return _with_border(_room(_array.device(xp, x.dtype)), modes)
+
+
+@lru_cache(128)
+def _stack(dtype: Any, method: str, precision: str, padding_mode: PaddingMode, rank: int) -> Any:
+    return _for_numpy(dtype, _method(method, precision), _border.modes(padding_mode, rank))
 
 
 @lru_cache(64)
@@ -91,11 +96,6 @@ def _for_numpy(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
 
 def _with_border(within: Contractions, modes: tuple[str, ...]) -> Contractions:
     return within if set(modes) == {"zeros"} else _room("halo").Halo(within, modes)
-
-
-@lru_cache(64)
-def _modes(padding_mode: PaddingMode, rank: int) -> tuple[str, ...]:
-    return _border.modes(padding_mode, rank)
 
 
 @lru_cache(64)

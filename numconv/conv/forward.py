@@ -163,8 +163,11 @@ def _conv(
     g = geometry.conv(tuple(x.shape), tuple(w.shape), frozen(stride), frozen(padding), frozen(dilation), groups)
     check_bias(b, g.groups * g.c_out)
     on = drawer(xp, x, method, precision, padding_mode, g.rank)
-    shape = form.outward_shape(g.y_shape)
-    y = written(out, shape, x.dtype, lambda: form.outward(xp, on.contract_y(x, w, g, b, rectify)), given, w, b)
+    if out is None:
+        y = form.outward(xp, on.contract_y(x, w, g, b, rectify))
+    else:
+        shape = form.outward_shape(g.y_shape)
+        y = written(out, shape, x.dtype, lambda: form.outward(xp, on.contract_y(x, w, g, b)), given, w, b)
     if not pull:
         return y
     gradients = {

@@ -165,8 +165,11 @@ def _conv_transpose(
     g = geometry.conv_transpose(tuple(x.shape), tuple(w.shape), frozen(stride), frozen(padding), *size, frozen(dilation), groups)
     check_bias(b, g.groups * g.c_in)
     on = drawer(xp, x, method, precision, padding_mode, g.rank)
-    shape = form.outward_shape(g.x_shape)
-    y = written(out, shape, x.dtype, lambda: form.outward(xp, on.contract_x(x, w, g, b, rectify)), given, w, b)
+    if out is None:
+        y = form.outward(xp, on.contract_x(x, w, g, b, rectify))
+    else:
+        shape = form.outward_shape(g.x_shape)
+        y = written(out, shape, x.dtype, lambda: form.outward(xp, on.contract_x(x, w, g, b)), given, w, b)
     if not pull:
         return y
     gradients = {
