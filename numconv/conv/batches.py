@@ -98,8 +98,12 @@ def summed(xp: Any, a: Array, axes: tuple[int, ...]) -> Array:
     return xp.astype(total, a.dtype, copy=False)
 
 
-def written(out: Any, shape: Shape, dtype: Any, compute: Callable[[], Array], *read: Array) -> Array:
-    """Return what `compute` does in `out`: at once where that is plain memory that holds nothing to be read."""
+def written(out: Any, form: Form, shape: Shape, dtype: Any, compute: Callable[[], Array], *read: Array) -> Array:
+    """Return what `compute` makes, of a shape (batch, channels, *size) at first, in `out`.
+
+    It is made there where that is plain memory, in that order, and holds nothing to be read.
+    """
+    shape = form.outward_shape(shape)
     if type(out) is not type(read[0]) or not (hasattr(out, "__setitem__") and getattr(out, "at", None) is None):
         raise TypeError(f"out must be an array of the library of x that can be written to, got {type(out).__name__}")
     if tuple(out.shape) != shape or out.dtype != dtype:
@@ -110,7 +114,7 @@ def written(out: Any, shape: Shape, dtype: Any, compute: Callable[[], Array], *r
     if not out.flags.writeable:
         raise ValueError("out is read-only; needed an array that can be written to")
     apart = not any(np.may_share_memory(out, a) for a in read if a is not None)
-    with _memory.result_in(out if apart and out.flags.carray else None):
+    with _memory.result_in(out if apart and out.flags.carray and not form.last else None):
         y = compute()
     if y.ctypes.data != out.ctypes.data:
         out[...] = y

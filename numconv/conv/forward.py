@@ -166,8 +166,7 @@ def _conv(
     if out is None:
         y = form.outward(xp, on.contract_y(x, w, g, b, rectify))
     else:
-        shape = form.outward_shape(g.y_shape)
-        y = written(out, shape, x.dtype, lambda: form.outward(xp, on.contract_y(x, w, g, b)), given, w, b)
+        y = written(out, form, g.y_shape, x.dtype, lambda: form.outward(xp, on.contract_y(x, w, g, b)), given, w, b)
     if not pull:
         return y
     gradients = {

@@ -168,8 +168,7 @@ def _conv_transpose(
     if out is None:
         y = form.outward(xp, on.contract_x(x, w, g, b, rectify))
     else:
-        shape = form.outward_shape(g.x_shape)
-        y = written(out, shape, x.dtype, lambda: form.outward(xp, on.contract_x(x, w, g, b)), given, w, b)
+        y = written(out, form, g.x_shape, x.dtype, lambda: form.outward(xp, on.contract_x(x, w, g, b)), given, w, b)
     if not pull:
         return y
     gradients = {
