@@ -43,6 +43,8 @@ def namespace(**arrays: Array) -> ModuleType:
                 f"{name} records gradients (requires_grad=True), which plain functions do not; "
                 f"needed a function of numconv.interop.torch, or {name}.detach()"
             )
+        if getattr(a, "is_sparse", False) is True:
+            raise TypeError(f"{name} is a sparse tensor; needed a dense one, such as {name}.to_dense()")
         if any(n != n for n in a.shape):
             raise ValueError(f"{name} has shape {a.shape}: chunks of unknown size; needed {name}.compute_chunk_sizes()")
     spaces = {name: _namespace_of(a) for name, a in given.items()}

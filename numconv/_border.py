@@ -13,12 +13,14 @@ PaddingMode: TypeAlias = str | Sequence[str]
 MODES = ("zeros", "reflect", "symmetric", "replicate", "circular")
 
 
-def modes(padding_mode: PaddingMode, rank: int) -> tuple[str, ...]:
-    """Return one word per spatial axis from a word or a sequence of `rank` words."""
+def modes(padding_mode: PaddingMode, rank: int, name: str = "padding_mode") -> tuple[str, ...]:
+    """Return one word per spatial axis from a word or a sequence of `rank` words; `name` is what errors call it."""
+    if not isinstance(padding_mode, (str, tuple, list)):
+        raise TypeError(f"{name}={padding_mode!r} of type {type(padding_mode).__name__}; needed a word, or one per axis")
     words = (padding_mode,) * rank if isinstance(padding_mode, str) else tuple(padding_mode)
     if len(words) != rank or any(word not in MODES for word in words):
         raise ValueError(
-            f"padding_mode={padding_mode!r}; needed one of {', '.join(map(repr, MODES))}, or {rank} of them (one per axis)"
+            f"{name}={padding_mode!r}; needed one of {', '.join(map(repr, MODES))}, or {rank} of them (one per axis)"
         )
     return words
 

@@ -142,5 +142,7 @@ def test_modes_are_refused_by_name():
     x, w = normals(3, (1, 1, 6, 6), (1, 1, 3, 3))
     with pytest.raises(ValueError, match=r"padding_mode='wrap'; needed one of 'zeros', .* or 2 of them"):
         numconv.conv2d(x, w, padding=1, padding_mode="wrap")
+    with pytest.raises(TypeError, match=r"padding_mode=None of type NoneType; needed a word, or one per axis"):
+        numconv.conv2d(x, w, padding=1, padding_mode=None)
     with pytest.raises(ValueError, match=r"padding_mode=\('zeros',\); needed"):
         numconv.conv2d(x, w, padding=1, padding_mode=["zeros"])

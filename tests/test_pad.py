@@ -126,7 +126,7 @@ def test_the_result_is_a_copy(library):
         (ValueError, r"needed an int, or one int or \(lo, hi\) pair", np.ones(3), {"padding": [(1, 2, 3)]}),
         (ValueError, r"makes size \(0,\) of \(3,\); needed at least one", np.ones(3), {"padding": [(-1, -2)]}),
         (ValueError, r"of \(0,\); needed at least one", np.ones(0), {"padding": [(1, 2)]}),
-        (ValueError, "padding_mode='edge'; needed one of 'zeros'", np.ones(3), {"padding": [1], "mode": "edge"}),
+        (ValueError, "mode='edge'; needed one of 'zeros'", np.ones(3), {"padding": [1], "mode": "edge"}),
         (TypeError, "value=0.5; needed a number that fits dtype int64", np.ones(3, int), {"padding": [1], "value": 0.5}),
         (TypeError, "value=1j; needed a number that fits dtype float64", np.ones(3), {"padding": [1], "value": 1j}),
         (TypeError, "value='a'; needed a number", np.ones(3), {"padding": [1], "value": "a"}),

@@ -32,4 +32,4 @@ def pad(x_shape: Shape, padding: Widths, mode: PaddingMode) -> tuple[Pads, tuple
     out = tuple(n + lo + hi for n, (lo, hi) in zip(size, widths, strict=True))
     if min(size) < 1 or min(out) < 1:
         raise ValueError(f"padding={padding!r} makes size {out} of {size}; needed at least one sample on every padded axis")
-    return tuple((lo, hi) for lo, hi in widths), modes(mode, rank)
+    return tuple((lo, hi) for lo, hi in widths), modes(mode, rank, "mode")
