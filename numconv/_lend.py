@@ -111,14 +111,30 @@ def lent(drawer: Hashable, found: Loan) -> Any:
 
 @lru_cache(16)
 def _of_numpy(dtype: Any) -> Loan:
-    def widen(a: Array) -> Array:
-        return a.astype(np.float32) if a.dtype == dtype else a
+    def lend(a: Array) -> Array:
+        return _widened(a) if a.dtype == dtype else a
 
     def give_back(a: Array) -> Array:
-        with np.errstate(over="ignore", under="ignore"):  # what is too large is infinite there, as in every other library
-            return a.astype(dtype) if a.dtype == np.float32 else a
+        return _narrowed(a, dtype) if a.dtype == np.float32 else a
 
-    return Loan(np.ndarray, np.dtype(np.float32), widen, give_back)
+    return Loan(np.ndarray, np.dtype(np.float32), lend, give_back)
+
+
+def _widened(a: Array) -> Array:
+    """Return NumPy's float16, or a bfloat16 that another library gave it, in float32."""
+    if a.dtype != np.float16:
+        return a.astype(np.float32)
+    from . import _halves
+
+    return _halves.widened(a)
+
+
+def _narrowed(a: Array, dtype: Any) -> Array:
+    if dtype != np.float16:
+        return a.astype(dtype)
+    from . import _halves
+
+    return _halves.narrowed(a)
 
 
 @lru_cache(32)
@@ -146,7 +162,7 @@ def _of_jax(jnp: Any, dtype: Any) -> Loan:
 
     def lend(x: Array) -> Array:
         a = np.asarray(x)
-        return a.astype(np.float32) if small and a.dtype == dtype else a
+        return _widened(a) if small and a.dtype == dtype else a
 
     def give_back(a: Array) -> Array:
         x = jnp.from_dlpack(a) if a.size and a.flags.c_contiguous else jnp.asarray(a)

@@ -9,7 +9,7 @@ from importlib import import_module
 import numpy as np
 
 _ROOMS = ("conv", "linear", "pool", "norm", "activation", "loss")
-_ELSEWHERE = ("conv.cpu.local", "_axis_map", "train.views", "train.adam_cpu")
+_ELSEWHERE = ("_halves", "conv.cpu.local", "_axis_map", "train.views", "train.adam_cpu")
 
 
 @contextmanager

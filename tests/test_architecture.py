@@ -30,6 +30,7 @@ FOUNDATIONS = {
     "_memory",
     "_border",
     "_lend",
+    "_halves",
     "_blocks",
     "_extend",
 }
