@@ -66,7 +66,7 @@ def drawer(
         return _room("dask").Dask(method, modes)  # type: ignore[no-any-return]
     if method not in ("auto", "direct"):
         raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {x.dtype} of {xp.__name__}")
-    return _with_border(_room(_array.device(xp, x.dtype)), modes)
+    return _with_border(_room(_array.device(xp, x.dtype) if rank <= 3 else "generic"), modes)  # kernels have three axes
 
 
 @lru_cache(128)
