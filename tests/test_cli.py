@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for child processes")
 def test_ctrl_c_leaves_a_checkpoint_that_goes_on_bit_for_bit(tmp_path):
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    options = ["--epochs", "400", "--limit", "300", "--channels", "4", "--latent", "3", "--batch", "50", "--rate", "0.01"]
+    options = ["--epochs", "1000", "--limit", "300", "--channels", "4", "--latent", "3", "--batch", "50", "--rate", "0.01"]
     # A shell's background jobs, and what they start, ignore SIGINT; here it must be heard.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_goes_on_bit_for_bit(tmp_path):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.3)
+    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, (out, err)
