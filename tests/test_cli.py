@@ -1,5 +1,6 @@
 """The command line as a user meets it: runs that end well, runs that are stopped, and input it cannot use."""
 
+import contextlib
 import json
 import os
 import signal
@@ -91,7 +92,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for child processes")
 def test_ctrl_c_leaves_a_checkpoint_that_goes_on_bit_for_bit(tmp_path):
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    options = ["--epochs", "1000", "--limit", "300", "--channels", "4", "--latent", "3", "--batch", "50", "--rate", "0.01"]
+    options = ["--epochs", "400", "--limit", "300", "--channels", "4", "--latent", "3", "--batch", "50", "--rate", "0.01"]
     # A shell's background jobs, and what they start, ignore SIGINT; here it must be heard.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -105,8 +106,10 @@ def test_ctrl_c_leaves_a_checkpoint_that_goes_on_bit_for_bit(tmp_path):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    while process.poll() is None:  # Python drops an interrupt that comes while it calls a finalizer: press again, as one does
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=6)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, (out, err)
     assert f"go on with: numconv train autoencoder --resume --out {stopped}" in err
