@@ -53,7 +53,7 @@ def cuda(session):
     session.install("-e", ".", *group("test"), *group("cuda"))
     if shutil.which("g++") is None:
         session.warn("g++ is missing: the emulator cannot run, and its tests will be skipped")
-    session.run("pytest", "tests/test_conv_cuda.py", "tests/test_cuda_compile.py", *session.posargs)
+    session.run("pytest", "-k", "cuda", *session.posargs)
 
 
 @nox.session

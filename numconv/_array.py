@@ -88,10 +88,10 @@ def integers(xp: ModuleType, **arrays: Array) -> None:
 
 
 def device(xp: ModuleType, dtype: Any) -> Device:
-    """Say whose kernels fit: NumPy and CuPy arrays of float32 or float64 have their own, all else is `generic`."""
+    """Say whose kernels fit: NumPy's float32 and float64 have their own, CuPy's those and 16 bits; all else is `generic`."""
     if xp is np or xp.__name__ == "array_api_compat.numpy":
         return "cpu" if dtype in _NATIVE else "generic"
-    if xp.__name__.partition(".")[2].partition(".")[0] == "cupy" and dtype in _NATIVE:
+    if xp.__name__.partition(".")[2].partition(".")[0] == "cupy" and (dtype in _NATIVE or narrow(dtype)):
         return "cuda"
     return "generic"
 

@@ -1,76 +1,138 @@
-"""`.cu` text -> compiled kernel -> the one `launch`: the only file that calls CuPy.
+"""`.cu` text -> machine code -> the one `launch`: the only file that calls CuPy.
 
 What compiles and runs is a `Backend`. CuPy is the one users have; the tests put an emulator in its place, so that the same
-drawers run on NumPy arrays without a GPU.
+drawers run without a GPU.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from functools import cache, lru_cache
+from math import prod
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from . import _nvrtc
 from ._array import Array
 
 BLOCK = 256  # threads; a multiple of every GPU's warp, and small enough for any register count
-MOST_BLOCKS = 2**31 - 1  # along the first axis of a grid; kernels walk on by the size of the grid
+MOST_BLOCKS = 2**31 - 1  # along the first axis of a grid; along the others it is 65535
+MOST_SHARED = 48 << 10  # bytes of a block's shared memory that every GPU gives unasked
+LEAST_CAPABILITY = (7, 5)  # NVRTC 13 compiles for nothing older
 
-_REAL = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
+_TYPES = {
+    "float32": ("float", "float"),
+    "float64": ("double", "double"),
+    "float16": ("f16", "float"),
+    "bfloat16": ("bf16", "float"),
+}
+DTYPES = tuple(_TYPES)
+_HEADERS = Path(__file__).parent
+_OPTIONS = ("-std=c++17",)
+
+
+class Device(NamedTuple):
+    """What a plan may know of a GPU."""
+
+    number: int
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_bytes: int  # most dynamic shared memory of one block
+
+    @property
+    def architecture(self) -> str:
+        """What to compile for: the whole of Hopper's instructions on Hopper."""
+        major, minor = self.capability
+        return f"sm_{major}{minor}" + "a" * (self.capability == (9, 0))
+
+
+class Program(NamedTuple):
+    """An instantiation of a kernel: a source, an `extern "C"` function of it, and what is defined before it."""
+
+    source: Path | str  # a file, or the text itself
+    name: str
+    defines: tuple[tuple[str, str | int], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The source with its headers, those of `numconv/*.cuh`, in place: no compiler looks for a file."""
+        return assembled(_read(self.source) if isinstance(self.source, Path) else self.source)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The compiler's options that define what is to be defined."""
+        return (*_OPTIONS, *(f"-D{name}={value}" for name, value in self.defines))
 
 
 class Kernel(Protocol):
     """A compiled kernel."""
 
-    def __call__(self, grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
-        """Run `grid` blocks of `block` threads. Structured 0-d NumPy arrays go by value, None is a null pointer."""
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared: int) -> None:
+        """Run `grid` blocks of `block` threads and `shared` bytes each.
+
+        Structured 0-d NumPy arrays go by value, None is a null pointer.
+        """
 
 
 class Backend(Protocol):
     """What compiles kernels and holds their arrays."""
 
     def __hash__(self) -> int:
-        """Compiled kernels are kept per backend."""
+        """Compiled kernels are kept per backend and device."""
 
-    def compile(self, source: str, name: str, options: tuple[str, ...]) -> Kernel:
-        """Compile CUDA C++ and return its `extern "C"` kernel `name`."""
+    def device(self, a: Array) -> Device:
+        """Return what is known of the GPU that holds `a`."""
+
+    def compile(self, program: Program, device: Device) -> Kernel:
+        """Compile a kernel for a device."""
 
     def on(self, a: Array) -> AbstractContextManager[Any]:
         """Make the device of `a` the one where arrays are created and kernels are compiled and run."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return an uninitialised C-contiguous array."""
+        """Return an uninitialised C-contiguous array, or raise MemoryError."""
 
     def contiguous(self, a: Array) -> Array:
         """Return `a` as C-contiguous; itself if it already is."""
 
 
 class CupyBackend:
-    """Kernels that CuPy compiles with NVRTC, keeps on disk and per device, and launches on its current stream."""
+    """Kernels compiled by NVRTC, or by CuPy where that is not found, and launched on CuPy's current stream."""
 
-    def compile(self, source: str, name: str, options: tuple[str, ...]) -> Kernel:
-        """Compile CUDA C++ and return its `extern "C"` kernel `name`.
+    def device(self, a: Array) -> Device:
+        """Return what is known of the GPU that holds `a`."""
+        return _properties(a.device.id)
+
+    def compile(self, program: Program, device: Device) -> Kernel:
+        """Compile a kernel, or load what any process compiled before.
 
         Raises
         ------
         RuntimeError
-            If CuPy, NVRTC or the driver is missing, or the compiler refuses the source.
+            If CuPy, NVRTC or the driver is missing, the GPU is too old, or the compiler refuses the source.
         """
         cupy = _cupy()
-        try:
-            return cupy.RawModule(code=source, options=options).get_function(name)  # type: ignore[no-any-return]
-        except cupy.cuda.compiler.CompileException as error:
+        if device.capability < LEAST_CAPABILITY:
             raise RuntimeError(
-                f"the CUDA kernel {name} does not compile with {' '.join(options)}; this is a fault of numconv or of a CUDA "
-                f"version it does not know, please report it with this log:\n{error}"
+                f"{device.name} has compute capability {'.'.join(map(str, device.capability))}; "
+                f"needed {'.'.join(map(str, LEAST_CAPABILITY))} or newer"
+            )
+        try:
+            return _launched_by_cupy(_module(cupy, program, device).get_function(program.name))
+        except (_nvrtc.CompileError, cupy.cuda.compiler.CompileException) as error:
+            raise RuntimeError(
+                f"the CUDA kernel {program.name} does not compile for {device.architecture} with {' '.join(program.options)}; "
+                f"this is a fault of numconv or of a CUDA version it does not know, please report it with this log:\n{error}"
             ) from error
         except (ImportError, OSError, RuntimeError) as error:
             raise RuntimeError(
-                f"the CUDA kernel {name} cannot be loaded: {error}; needed an NVIDIA driver (see nvidia-smi) and a CuPy for its "
-                "CUDA version (cupy.show_config() says what CuPy finds)"
+                f"the CUDA kernel {program.name} cannot be loaded: {error}; needed an NVIDIA driver (see nvidia-smi) and a CuPy "
+                "for its CUDA version (cupy.show_config() says what CuPy finds)"
             ) from error
 
     def on(self, a: Array) -> AbstractContextManager[Any]:
@@ -78,8 +140,12 @@ class CupyBackend:
         return a.device  # type: ignore[no-any-return]
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return an uninitialised C-contiguous array."""
-        return _cupy().empty(shape, dtype)
+        """Return an uninitialised C-contiguous array, or raise MemoryError."""
+        cupy = _cupy()
+        try:
+            return cupy.empty(shape, dtype)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error
 
     def contiguous(self, a: Array) -> Array:
         """Return `a` as C-contiguous; itself if it already is."""
@@ -89,44 +155,141 @@ class CupyBackend:
 backend: Backend = CupyBackend()
 
 
-def options(dtype: Any) -> tuple[str, ...]:
-    """Return the compiler's options that make `real` in a source the C++ type of `dtype`."""
-    return (f"-Dreal={_REAL[np.dtype(dtype)]}", "-std=c++17")
+def types(dtype: Any) -> tuple[tuple[str, str], ...]:
+    """Return the definitions of the C++ types `Stored`, in which numbers of a dtype lie in memory, and `Sum`, to calculate in."""
+    return tuple(zip(("Stored", "Sum"), _TYPES[str(dtype)], strict=True))
 
 
-def kernel(path: Path, name: str, dtype: Any) -> Kernel:
-    """Return the kernel `name` of the `.cu` file at `path` for numbers of `dtype`, compiled at the first call."""
-    return _compiled(backend, path, name, options(dtype))
+def device(a: Array) -> Device:
+    """Return what is known of the GPU that holds `a`."""
+    return backend.device(a)
 
 
-def launch(*, kernel: Kernel, threads: int, args: tuple[Any, ...]) -> None:
-    """Run `kernel` with at least `threads` threads in all, or as many as a grid can have; the kernel must stride over the rest.
+def on(a: Array) -> AbstractContextManager[Any]:
+    """Make the device of `a` the one where arrays are created and kernels are compiled and run."""
+    return backend.on(a)
+
+
+def contiguous(a: Array) -> Array:
+    """Return `a` as C-contiguous; itself if it already is."""
+    return backend.contiguous(a)
+
+
+def empty(shape: tuple[int, ...], dtype: Any, *, what: str) -> Array:
+    """Return an uninitialised C-contiguous array; a MemoryError says `what` it was asked for."""
+    try:
+        return backend.empty(shape, dtype)
+    except MemoryError as error:
+        size = prod(shape) * np.dtype(dtype).itemsize
+        raise MemoryError(f"no {size} bytes on the GPU for {what}, shape {shape} of {np.dtype(dtype).name}: {error}") from error
+
+
+def spread(elements: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return a grid and a block of at least `elements` threads, or as many as a grid can have: kernels stride over the rest."""
+    return (min(-(-elements // BLOCK), MOST_BLOCKS),), (BLOCK,)
+
+
+def launch(
+    *,
+    program: Program,
+    device: Device,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    args: tuple[Any, ...],
+    shared: int = 0,
+) -> None:
+    """Run a kernel, without waiting for it; a grid of no blocks is nothing to run.
 
     Parameters
     ----------
-    kernel : Kernel
-        What `kernel` returned.
-    threads : int
-        Number of elements of the answer, at least one.
+    program : Program
+        Which kernel. Compiled at the first call.
+    device : Device
+        Where the arrays are.
+    grid, block : tuple of up to three int
+        How many blocks, and how many threads in each.
     args : tuple
-        The kernel's parameters in order: arrays go as pointers, None as a null pointer, a NamedTuple of integers as a struct.
+        The kernel's parameters in order: arrays go as pointers, None as a null pointer, a NamedTuple of numbers as a struct.
+    shared : int, default 0
+        Bytes of dynamic shared memory of each block.
+
+    Raises
+    ------
+    ValueError
+        If the grid, the block or its shared memory is larger than the device can run.
     """
-    blocks = min(-(-threads // BLOCK), MOST_BLOCKS)
-    kernel((blocks,), (BLOCK,), tuple(struct(a) if isinstance(a, tuple) else a for a in args))
+    if 0 in grid:
+        return
+    within = (
+        grid[0] <= MOST_BLOCKS and all(n <= 65535 for n in grid[1:]) and prod(block) <= 1024 and shared <= device.shared_bytes
+    )
+    if not within:
+        raise ValueError(
+            f"{program.name} needs a grid of {grid} blocks of {block} threads and {shared} bytes of shared memory; {device.name} "
+            f"runs ({MOST_BLOCKS}, 65535, 65535) blocks of 1024 threads and {device.shared_bytes} bytes: split the arrays"
+        )
+    kernel = _compiled(backend, program, device)
+    kernel(grid, block, tuple(struct(a) if isinstance(a, tuple) else a for a in args), shared)
 
 
 @lru_cache(1024, typed=True)
 def struct(fields: Any) -> np.ndarray[Any, Any]:
-    """Return a NamedTuple of integers and tuples of integers as the C struct of `long long` and `long long[]` in its order."""
-    layout = [(name, np.int64, np.shape(value)) for name, value in zip(fields._fields, fields, strict=True)]
+    """Return a NamedTuple as the C struct of `long long`, `double`, and arrays of them, in its order."""
+    values = [np.asarray(value) for value in fields]
+    layout = [(name, "f8" if a.dtype.kind == "f" else "i8", a.shape) for name, a in zip(fields._fields, values, strict=True)]
     packed = np.array(tuple(fields), np.dtype(layout, align=True))
     packed.flags.writeable = False  # it is shared by all launches of one geometry
     return packed
 
 
+def assembled(text: str) -> str:
+    """Return a source with the text of each header once, where it is first included."""
+    found: set[str] = set()
+
+    def header(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name in found:
+            return ""
+        found.add(name)
+        return _INCLUDE.sub(header, _read(_HEADERS / name))
+
+    return _INCLUDE.sub(header, text)
+
+
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
+
+
 @cache
-def _compiled(on: Backend, path: Path, name: str, options: tuple[str, ...]) -> Kernel:
-    return on.compile(path.read_text(encoding="utf-8"), name, options)
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def _compiled(on: Backend, program: Program, device: Device) -> Kernel:
+    return on.compile(program, device)
+
+
+def _module(cupy: ModuleType, program: Program, device: Device) -> Any:
+    """Compile by NVRTC itself, so that users load the machine code that was tested; by CuPy where NVRTC is not found."""
+    if _nvrtc.missing() is None:
+        return cupy.RawModule(path=str(_nvrtc.kept_cubin(program.text, device.architecture, program.options)))
+    return cupy.RawModule(code=program.text, options=program.options)
+
+
+def _launched_by_cupy(function: Any) -> Kernel:
+    def kernel(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared: int) -> None:
+        if shared > MOST_SHARED and function.max_dynamic_shared_size_bytes < shared:
+            function.max_dynamic_shared_size_bytes = shared
+        function(grid, block, args, shared_mem=shared)
+
+    return kernel
+
+
+@cache
+def _properties(index: int) -> Device:
+    found = _cupy().cuda.runtime.getDeviceProperties(index)
+    capability = (found["major"], found["minor"])
+    return Device(index, found["name"].decode(), capability, found["multiProcessorCount"], found["sharedMemPerBlockOptin"])
 
 
 def _cupy() -> ModuleType:

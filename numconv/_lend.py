@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._array import Array, library, narrow
+from ._array import Array, device, library, narrow
 
 _KERNELS = (np.dtype("float32"), np.dtype("float64"))
 
@@ -63,12 +63,17 @@ class Lent:
         return self.function(result) if callable(result) else result
 
 
-def kernels(xp: ModuleType, x: Array, drawer: str, generic: Any) -> Any:
-    """Return the drawer of Numba kernels, a module imported at first use, if arrays like `x` can be lent to it, or `generic`."""
+def kernels(xp: ModuleType, x: Array, cpu: str, generic: Any, cuda: str | None = None) -> Any:
+    """Return the drawer of kernels, a module imported at first use, if arrays like `x` can be lent to it, or `generic`.
+
+    It is the module named `cpu` for Numba's kernels, and the one named `cuda`, if there is one, for a GPU's.
+    """
     if type(x) is np.ndarray and x.dtype in _KERNELS:
-        return _module(drawer)
+        return _module(cpu)
+    if library(xp) == "cupy":
+        return _module(cuda) if cuda is not None and device(xp, x.dtype) == "cuda" else generic
     found = loan(xp, x)
-    return generic if found is None or found.dtype not in _KERNELS else lent(_module(drawer), found)
+    return generic if found is None or found.dtype not in _KERNELS else lent(_module(cpu), found)
 
 
 def loan(xp: ModuleType, x: Array) -> Loan | None:

@@ -24,6 +24,7 @@ FOUNDATIONS = {
     "_matmul",
     "_running",
     "_cuda",
+    "_nvrtc",
     "_tree",
     "_separable",
     "_axis_map",

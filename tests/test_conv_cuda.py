@@ -6,10 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ import numconv
 from numconv import _cuda
 from numconv.conv import contractions, cuda, generic, geometry
 
-from .cuda_emulator.emulator import MISSING, Emulator, guarded
+from .cuda_emulator.emulator import H200, MISSING, Emulator, guarded
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
@@ -235,8 +233,8 @@ def test_the_struct_has_the_fields_of_the_tuple():
     counted = iter(range(1, 24))
     g = geometry.ConvGeometry(*(next(counted) for _ in range(5)), *(tuple(next(counted) for _ in range(3)) for _ in range(6)))
     seen = np.zeros(23, np.int64)
-    kernel = Emulator().compile(cuda.SOURCE.read_text() + FIELDS, "fields", _cuda.options("float32"))
-    _cuda.launch(kernel=kernel, threads=1, args=(g, seen))  # which also holds the sizes of both against each other
+    program = _cuda.Program(cuda.SOURCE.read_text() + FIELDS, "fields", _cuda.types("float32"))
+    _cuda.launch(program=program, device=H200, grid=(1,), block=(1,), args=(g, seen))  # which also compares the sizes of both
     assert seen.tolist() == list(range(1, 24))
     with pytest.raises(ValueError, match="read-only"):
         _cuda.struct(g)["batch"] = 5
@@ -269,8 +267,8 @@ FAULTS = {
     "one position past the end of y": ("p < g.y_size[axis]", "p <= g.y_size[axis]"),
     "samples between strides": ("p * g.stride[axis] == reach && ", ""),
     "groups see each other": ("h = o / g.c_out", "h = 0"),
-    "bias read through a null pointer": ("b ? sum + b[o] : sum", "sum + b[o]"),
-    "bias forgotten": ("b ? sum + b[i] : sum", "sum"),
+    "bias read through a null pointer": ("b ? sum + widened(b[o]) : sum", "sum + widened(b[o])"),
+    "bias forgotten": ("b ? sum + widened(b[i]) : sum", "sum"),
     "one element past the answer": ("t < g.batch * channels", "t <= g.batch * channels"),
     "last element not written": ("t < channels * g.c_in * w_volume", "t < channels * g.c_in * w_volume - 1"),
     "a grid that does not walk on": ("t += threads()", "t += 1LL << 60"),
@@ -309,59 +307,3 @@ def test_planted_faults_are_caught(tmp_path, planted):
         assert ended.stdout == "nothing found\n", ended.stderr
     else:
         assert ended.returncode == -signal.SIGSEGV or ended.stderr.startswith("caught:"), ended.stderr
-
-
-class _Cupy(SimpleNamespace):
-    """As much of CuPy as the backend calls; `failing` is what compiling raises."""
-
-    class CompileException(Exception):
-        pass
-
-    def __init__(self, failing=None):
-        compiler = SimpleNamespace(CompileException=self.CompileException)
-        super().__init__(failing=failing, cuda=SimpleNamespace(compiler=compiler), entered=[], launched=[])
-        self.empty, self.ascontiguousarray = np.empty, np.ascontiguousarray
-
-    def RawModule(self, *, code, options):
-        if self.failing:
-            raise self.failing
-        return SimpleNamespace(get_function=lambda name: lambda *args: self.launched.append((name, code, options, args)))
-
-
-class _OnDevice(np.ndarray):
-    device = nullcontext()
-
-
-def test_what_cupy_is_asked_for(monkeypatch):
-    monkeypatch.setattr(_cuda, "backend", _cuda.CupyBackend())
-    monkeypatch.setitem(sys.modules, "cupy", cupy := _Cupy())
-    g = GEOMETRIES["asymmetric_pads"]
-    a = arrays(g, "float64")
-    y = cuda.contract_y(a["x"].view(_OnDevice), a["w"], g)
-    ((name, code, options, (grid, block, args)),) = cupy.launched
-    assert (name, options, grid, block) == ("contract_y", ("-Dreal=double", "-std=c++17"), (-(-y.size // 256),), (256,))
-    assert code == cuda.SOURCE.read_text()
-    assert args[2] is None  # CuPy's null pointer
-    assert args[3] is y
-    assert (args[4].shape, args[4].nbytes) == ((), 23 * 8)  # CuPy passes NumPy arrays of one element by value
-
-
-@pytest.mark.parametrize(
-    ("failing", "said"),
-    [
-        (_Cupy.CompileException("kern.cu(1): error"), "contract_y does not compile with -Dreal=float.*report.*kern.cu"),
-        (RuntimeError("cudaErrorInsufficientDriver"), "cudaErrorInsufficientDriver; needed an NVIDIA driver"),
-        (OSError("libnvrtc.so.13"), "libnvrtc.so.13; needed an NVIDIA driver"),
-    ],
-)
-def test_what_cupy_refuses(monkeypatch, failing, said):
-    monkeypatch.setitem(sys.modules, "cupy", _Cupy(failing))
-    with pytest.raises(RuntimeError, match=f"(?s){said}") as caught:
-        _cuda.CupyBackend().compile("source", "contract_y", ("-Dreal=float",))
-    assert caught.value.__cause__ is failing
-
-
-def test_without_cupy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(RuntimeError, match=r"need CuPy; install numconv\[cuda13\]"):
-        _cuda.CupyBackend().compile("source", "contract_y", ())

@@ -1,38 +1,34 @@
-"""NVRTC's word on the CUDA kernels: they compile for several architectures without warnings, spills or too many registers."""
+"""NVRTC's word on every CUDA kernel: it compiles where it is meant to, without warnings or spills, in the ledger's registers."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from numconv import _cuda
-from numconv.conv import cuda, geometry
+from numconv import _cuda, _nvrtc
 
 from .cuda_emulator import nvrtc
+from .cuda_emulator.shipped import ARCHITECTURES, LEDGER, shipped
 
 pytestmark = pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))
 
-ADDED_BY_CUPY = ("--device-as-default-execution-space", "-ftz=true")  # CuPy 14, to the options it is given
-
-# Registers per thread on sm_80 or sm_90, whichever takes more, as NVRTC 13.5.37 counts them; 13.0.88 takes no more. Other
-# versions may take a few more. A change of a kernel that needs many more changes this table, and says why.
-REGISTERS = {
-    "float32": {"contract_y": 72, "contract_x": 72, "contract_w": 72},
-    "float64": {"contract_y": 80, "contract_x": 72, "contract_w": 70},
-}
-SLACK = 8
+SLACK = 8  # registers: versions of the compiler differ by a few
 
 
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("dtype", REGISTERS)
-def test_convolution(architecture, dtype):
-    struct = _cuda.struct(geometry.conv((1, 1, 1), (1, 1, 1), 1, 0, 1, 1))
-    source = cuda.SOURCE.read_text() + f"static_assert(sizeof(Geometry) == {struct.nbytes});"
-    compiled = nvrtc.compile_for(architecture, source, (*_cuda.options(dtype), *ADDED_BY_CUPY))
-    assert "warning" not in compiled.log.lower(), compiled.log
-    assert compiled.usage.keys() == REGISTERS[dtype].keys()
-    for name, used in compiled.usage.items():
-        assert (used.stack, used.spilled) == (0, 0), name
-        assert used.registers <= REGISTERS[dtype][name] + SLACK, f"{name}: {used.registers} registers"
+@pytest.mark.parametrize("label", shipped())
+def test_a_kernel(label):
+    program, least = shipped()[label]
+    for architecture in ARCHITECTURES[ARCHITECTURES.index(least) :]:
+        compiled = nvrtc.compile_for(architecture, program)
+        assert "warning" not in compiled.log.lower(), compiled.log
+        used = compiled.usage[program.name]
+        assert (used.stack, used.spilled) == (0, 0), architecture
+        assert used.registers <= json.loads(LEDGER.read_text())[label][architecture] + SLACK, architecture
+
+
+def test_the_ledger_has_every_kernel_and_no_other():
+    assert json.loads(LEDGER.read_text()).keys() == shipped().keys()
 
 
 def test_what_the_checks_would_see():
@@ -45,9 +41,9 @@ def test_what_the_checks_would_see():
         for (int i = 0; i < 100; ++i) a[i] = b[a[i] + 1];
     }
     """
-    compiled = nvrtc.compile_for("sm_90", source, ())
+    compiled = nvrtc.compile_for("sm_90a", _cuda.Program(source, "unused"))
     assert compiled.usage["in_local_memory"].stack >= 400
     assert "warning" in compiled.log
     assert compiled.cubin.startswith(b"\x7fELF")
-    with pytest.raises(RuntimeError, match=r"kernel.cu\(2\): error: "):
-        nvrtc.compile_for("sm_90", "\nvoid oops() { no }", ())
+    with pytest.raises(_nvrtc.CompileError, match=r"kernel.cu\(2\): error: "):
+        nvrtc.compile_for("sm_90a", _cuda.Program("\nvoid oops() { no }", "oops"))

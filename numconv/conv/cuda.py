@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import _cuda
@@ -27,14 +28,20 @@ def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     return _answer("contract_w", (x, y), g.w_shape, g)
 
 
+def programs() -> Iterator[tuple[_cuda.Program, str]]:
+    """Yield every instantiation there is, and the least architecture it is for."""
+    for dtype in _cuda.DTYPES:
+        for name in ("contract_y", "contract_x", "contract_w"):
+            yield _cuda.Program(SOURCE, name, _cuda.types(dtype)), "sm_80"
+
+
 def _answer(name: str, given: tuple[Array | None, ...], shape: tuple[int, ...], g: ConvGeometry) -> Array:
     """Launch the kernel whose parameters are the arrays given, the answer and the geometry."""
     first: Array = given[0]
-    backend = _cuda.backend
-    with backend.on(first):
-        answer = backend.empty(shape, first.dtype)
-        if answer.size:  # a grid of no blocks is an error
-            arrays = (None if a is None else backend.contiguous(a) for a in given)
-            kernel = _cuda.kernel(SOURCE, name, first.dtype)
-            _cuda.launch(kernel=kernel, threads=answer.size, args=(*arrays, answer, g))
+    with _cuda.on(first):
+        answer = _cuda.empty(shape, first.dtype, what=f"the answer of {name}")
+        arrays = (None if a is None else _cuda.contiguous(a) for a in given)
+        grid, block = _cuda.spread(answer.size)
+        program = _cuda.Program(SOURCE, name, _cuda.types(first.dtype))
+        _cuda.launch(program=program, device=_cuda.device(first), grid=grid, block=block, args=(*arrays, answer, g))
     return answer

@@ -6,7 +6,8 @@
 //   - shared memory starts every block filled with 0xff: NaN as a float, -1 as an int;
 //   - a barrier or shuffle that not all its threads reach, or that they reach on different lines, aborts with a message. Threads
 //     that have returned count as missing, which is stricter than hardware.
-// It knows nothing of speed, of memory ordering between blocks, of atomics, vector types, dynamic shared memory or inline PTX.
+//   - dynamic shared memory ends at an unreadable page; a kernel may not end while copies of its threads are on their way.
+// It knows nothing of speed, of memory ordering between blocks, or of atomics. Inline PTX is in ptx_twins.hpp.
 #pragma once
 #include <math.h>
 #include <setjmp.h>
@@ -29,6 +30,8 @@
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __align__(n) alignas(n)
+#define __constant__ static const
 // All shared variables in one section of the library, to fill it before each block; `used` says that something else writes there.
 #define __shared__ static __attribute__((section("cudasim_shared"), used))
 extern "C" __attribute__((weak, visibility("hidden"))) char __start_cudasim_shared[], __stop_cudasim_shared[];
@@ -48,7 +51,14 @@ struct Barrier {
 struct Exchange {
     Barrier barrier;
     unsigned count[32] = {};
-    unsigned char slot[2][32][16];
+    alignas(16) unsigned char slot[2][32][32];
+};
+
+// An asynchronous copy on its way to shared memory; from nowhere, zeros.
+struct Copy {
+    void* to;
+    const void* from;
+    size_t size;
 };
 
 struct Fiber {
@@ -59,6 +69,8 @@ struct Fiber {
     unsigned turn;
     jmp_buf here;
     ucontext_t start;
+    std::vector<Copy> copies;
+    std::vector<size_t> groups;  // where each group of copies ends
 };
 
 static const size_t stack_bytes = 256 << 10;
@@ -66,6 +78,8 @@ static Fiber* fiber;
 static jmp_buf scheduler;
 static Dim block_index, block_dim, grid_dim;
 static unsigned block_threads;
+static char* dynamic_shared;
+static size_t dynamic_bytes;
 static Barrier block_barrier;
 static std::vector<std::map<unsigned, Exchange>> warps;  // by warp, then by mask
 static void (*body)(void*);
@@ -100,12 +114,12 @@ static unsigned lanes_of_warp()
 }
 
 // Give `value` to the lanes in `mask`, wait for theirs, and return them by lane.
-template <class V> unsigned char (*exchange(unsigned mask, V value, int line))[16]
+template <class V> unsigned char (*exchange(unsigned mask, V value, int line))[32]
 {
-    static_assert(sizeof(V) <= 16, "an exchange carries at most 16 bytes");
+    static_assert(sizeof(V) <= 32, "an exchange carries at most 32 bytes");
     if (!(mask >> fiber->lane & 1)) die("a lane is not in its own mask", line);
     Exchange& e = warps[fiber->warp][mask];
-    unsigned char(*slots)[16] = e.slot[e.count[fiber->lane]++ & 1];
+    unsigned char(*slots)[32] = e.slot[e.count[fiber->lane]++ & 1];
     memcpy(slots[fiber->lane], &value, sizeof value);
     wait(e.barrier, __builtin_popcount(mask & lanes_of_warp()), line);
     return slots;
@@ -113,7 +127,7 @@ template <class V> unsigned char (*exchange(unsigned mask, V value, int line))[1
 
 template <class V> V from_lane(unsigned mask, V value, unsigned source, int line)
 {
-    unsigned char(*slots)[16] = exchange(mask, value, line);
+    unsigned char(*slots)[32] = exchange(mask, value, line);
     if (!(mask & lanes_of_warp() & 1u << source)) die("a shuffle reads a lane outside its mask", line);
     memcpy(&value, slots[source], sizeof value);
     return value;
@@ -122,6 +136,7 @@ template <class V> V from_lane(unsigned mask, V value, unsigned source, int line
 static void fiber_main()
 {
     body(body_context);
+    if (!fiber->copies.empty()) die("a kernel ends while asynchronous copies are on their way", 0);
     fiber->done = true;
     _longjmp(scheduler, 1);
 }
@@ -173,6 +188,7 @@ static std::vector<unsigned> shuffled_threads(Dice& dice)
 static void run_block(std::vector<Fiber>& fibers, const std::vector<unsigned>& order, bool fair)
 {
     memset(__start_cudasim_shared, 0xff, __stop_cudasim_shared - __start_cudasim_shared);
+    memset(dynamic_shared, 0xff, dynamic_bytes);
     block_barrier = {};
     warps.assign((block_threads + 31) / 32, {});
     for (unsigned left = block_threads; left;) {
@@ -196,8 +212,17 @@ static void run_block(std::vector<Fiber>& fibers, const std::vector<unsigned>& o
 
 struct Launch {
     Dim grid, block;
-    uint64_t seed;
+    uint64_t seed, shared;
 };
+
+// Fresh memory that ends at an unreadable page: of 16-byte steps, and begun at 1024 as on a GPU only if its size allows.
+static char* guarded(size_t size)
+{
+    const size_t page = 4096, length = (size + page - 1) / page * page;
+    char* base = (char*)mmap(nullptr, length + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED || mprotect(base + length, page, PROT_NONE)) die("no memory for what blocks share", 0);
+    return base + length - size;
+}
 
 static void run(const Launch& launch)
 {
@@ -208,6 +233,8 @@ static void run(const Launch& launch)
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     char* stacks = (char*)mmap(nullptr, block_threads * stack_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (stacks == MAP_FAILED) die("no memory for the stacks", 0);
+    dynamic_bytes = (launch.shared + 15) / 16 * 16;
+    dynamic_shared = guarded(dynamic_bytes);
     std::vector<Fiber> fibers(block_threads);
     Dice dice{launch.seed};
     std::vector<unsigned> block_order = in_order(blocks), order = in_order(block_threads);
@@ -227,6 +254,7 @@ static void run(const Launch& launch)
     }
     fiber = nullptr;
     munmap(stacks, block_threads * stack_bytes);
+    munmap((char*)((uintptr_t)dynamic_shared & ~(uintptr_t)4095), (dynamic_bytes + 4095) / 4096 * 4096 + 4096);
 }
 
 // Size of a parameter passed by value; minus that of what it points to, for a pointer.
@@ -286,3 +314,37 @@ template <class V> V __shfl_xor_sync(unsigned mask, V value, int bits, int width
     const unsigned lane = cudasim::fiber->lane, last = lane | (width - 1), source = lane ^ bits;
     return cudasim::from_lane(mask, value, source > last ? lane : source, line);
 }
+
+inline unsigned __ballot_sync(unsigned mask, int given, int line = __builtin_LINE())
+{
+    unsigned char(*slots)[32] = cudasim::exchange(mask, given, line);
+    unsigned votes = 0;
+    for (int lane = 0; lane < 32; ++lane) {
+        int vote = 0;
+        if (mask >> lane & 1) memcpy(&vote, slots[lane], sizeof vote);
+        votes |= (unsigned)(vote != 0) << lane;
+    }
+    return votes;
+}
+inline int __any_sync(unsigned mask, int given, int line = __builtin_LINE()) { return __ballot_sync(mask, given, line) != 0; }
+inline int __all_sync(unsigned mask, int given, int line = __builtin_LINE()) { return __ballot_sync(mask, given, line) == mask; }
+
+#define CUDASIM_VECTOR(T, name, align2, align4)          \
+    struct alignas(align2) name##2 { T x, y; };          \
+    struct alignas(align4) name##4 { T x, y, z, w; };    \
+    inline name##2 make_##name##2(T x, T y) { return {x, y}; } \
+    inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
+CUDASIM_VECTOR(float, float, 8, 16)
+CUDASIM_VECTOR(int, int, 8, 16)
+CUDASIM_VECTOR(unsigned, uint, 8, 16)
+CUDASIM_VECTOR(unsigned short, ushort, 4, 8)
+CUDASIM_VECTOR(double, double, 16, 16)
+
+template <class T> T __ldg(const T* p) { return *p; }
+template <class A, class B> std::common_type_t<A, B> min(A a, B b) { return b < a ? b : a; }
+template <class A, class B> std::common_type_t<A, B> max(A a, B b) { return a < b ? b : a; }
+inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32; }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+
+#include "ptx_twins.hpp"

@@ -21,10 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from numconv._cuda import Device, Program
+
+H200 = Device(number=0, name="emulated H200", capability=(9, 0), multiprocessors=132, shared_bytes=227 << 10)
+
 COMPILER = shutil.which("g++")
 MISSING = None if COMPILER else "g++ is not installed: CUDA kernels are not run by the emulator"
 
-_SHIM = Path(__file__).with_name("cudasim.hpp")
+_HERE = Path(__file__).parent
+_SHIM = "\n".join((_HERE / name).read_text() for name in ("cudasim.hpp", "ptx_twins.hpp"))
 # fp-contract: NVRTC fuses a * b + c, and so may g++ where the machine can. no-strict-aliasing: CUDA lets float be read as float4.
 _FLAGS = ("-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE")
 _PAGE = mmap.PAGESIZE
@@ -37,25 +42,34 @@ class Emulator:
     ----------
     seed : int, default 0
         0 runs threads fairly and in order; any other seed shuffles them and is as unfair as barriers allow.
+    gpu : Device, optional
+        What plans are told of the GPU; an H200 by default.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self, seed: int = 0, gpu: Device = H200) -> None:
+        self.seed, self.gpu = seed, gpu
         self.launches = 0
+        self.programs: list[Program] = []  # those launched, in order
 
-    def compile(self, source: str, name: str, options: tuple[str, ...] = ()) -> Callable[..., None]:
-        """Return the `extern "C"` kernel `name` as a function of (grid, block, args)."""
-        library = ctypes.CDLL(str(_library(source, options)))
+    def device(self, a: Any) -> Device:
+        """Return what plans are told of the GPU."""
+        return self.gpu
+
+    def compile(self, program: Program, device: Device) -> Callable[..., None]:
+        """Return a kernel as a function of (grid, block, args, shared)."""
+        name = program.name
+        library = ctypes.CDLL(str(_library(program.text, program.options)))
         run, sizes = getattr(library, f"cudasim_launch_{name}"), _parameters(library, name)
 
-        def kernel(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        def kernel(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared: int = 0) -> None:
             values = [_parameter(a) for a in args]
             given = [size for size, _ in values]
             if len(given) != len(sizes) or any(g not in (None, s) for g, s in zip(given, sizes, strict=True)):
                 raise TypeError(f"{name} takes parameters of sizes {sizes} (minus that of an element, for pointers), got {given}")
             pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for _, value in values))
-            launch = _Launch(_dim(grid), _dim(block), self.seed)
+            launch = _Launch(_dim(grid), _dim(block), self.seed, shared)
             self.launches += 1
+            self.programs.append(program)
             run(ctypes.byref(launch), pointers)
 
         return kernel
@@ -99,7 +113,7 @@ class _Dim(ctypes.Structure):
 
 
 class _Launch(ctypes.Structure):
-    _fields_ = (("grid", _Dim), ("block", _Dim), ("seed", ctypes.c_uint64))
+    _fields_ = (("grid", _Dim), ("block", _Dim), ("seed", ctypes.c_uint64), ("shared", ctypes.c_uint64))
 
 
 def _dim(extent: tuple[int, ...]) -> _Dim:
@@ -112,6 +126,7 @@ def _parameter(a: Any) -> tuple[int | None, np.ndarray[Any, Any]]:
         return None, np.zeros((), np.uintp)
     if a.dtype.names is not None:
         return a.nbytes, a
+    a = getattr(a, "on_host", a)  # of the stand-in for CuPy
     if not a.flags.c_contiguous:
         raise TypeError(f"kernels take contiguous arrays, got shape {a.shape} with strides {a.strides}")
     return -a.itemsize, np.array(a.ctypes.data, np.uintp)
@@ -126,7 +141,7 @@ def _library(source: str, options: tuple[str, ...]) -> Path:
     """Compile, or find what was compiled before from the same text."""
     if COMPILER is None:
         raise RuntimeError(MISSING)
-    names = re.findall(r'extern "C" __global__ void (\w+)\(', source)
+    names = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^()]*\)\s*)?(\w+)\(', source)
     exports = "".join(
         f'extern "C" __attribute__((visibility("default"))) void cudasim_launch_{name}(const cudasim::Launch* l, void** args)'
         f" {{ cudasim::launch({name}, *l, args); }}\n"
@@ -134,14 +149,14 @@ def _library(source: str, options: tuple[str, ...]) -> Path:
         f" {{ return cudasim::parameters({name}, sizes); }}\n"
         for name in names
     )
-    text = f'#include "{_SHIM.name}"\n#line 1 "kernel.cu"\n{source}\n#line 1 "exports"\n{exports}'
-    key = hashlib.sha256(repr((COMPILER, _FLAGS, options, _SHIM.read_text(), text)).encode()).hexdigest()[:24]
+    text = f'#include "cudasim.hpp"\n#line 1 "kernel.cu"\n{source}\n#line 1 "exports"\n{exports}'
+    key = hashlib.sha256(repr((COMPILER, _FLAGS, options, _SHIM, text)).encode()).hexdigest()[:24]
     cache = _cache()
     library = cache / f"{key}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             built = Path(folder) / library.name
-            command = [COMPILER, *_FLAGS, *options, f"-I{_SHIM.parent}", "-x", "c++", "-", "-o", str(built)]
+            command = [COMPILER, *_FLAGS, *options, f"-I{_HERE}", "-x", "c++", "-", "-o", str(built)]
             made = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
             if made.returncode:
                 raise RuntimeError(f"g++ refuses the kernel:\n{made.stderr[:4000]}")

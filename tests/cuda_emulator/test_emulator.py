@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .emulator import MISSING, Emulator, guarded
+from numconv._cuda import Program
+
+from .emulator import H200, MISSING, Emulator, guarded
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
@@ -97,7 +99,7 @@ extern "C" __global__ void mixed(const Mixed m, double* b) { b[0] = m.one, b[1] 
 
 
 def run(name, grid, block, *args, seed=0):
-    Emulator(seed).compile(KERNELS, name)((grid,), (block,), args)
+    Emulator(seed).compile(Program(KERNELS, name), H200)((grid,), (block,), args)
 
 
 def integer(value):

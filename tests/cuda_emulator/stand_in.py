@@ -1,0 +1,211 @@
+"""A stand-in for CuPy on NumPy's arrays, so that doors, drawers, layers and training run as they would on CuPy arrays.
+
+As strict as CuPy where it matters: its arrays are not NumPy's, do not become them unasked, and do not mix with them; sums have no
+axes rather than being numbers. Reading a value waits for a GPU, so each such reading is counted.
+
+    with stand_in() as cupy:
+        numconv.conv2d(cupy.asarray(x), cupy.asarray(w))
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from numconv import _cuda
+
+from .emulator import H200, Emulator
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask for
+    """An array on a device that is not there."""
+
+    readings = 0  # of values by the host: each waits for all that the device has been given to do
+
+    def __init__(self, a: Any) -> None:
+        self.on_host = np.asarray(a)
+
+    dtype = property(lambda self: self.on_host.dtype)
+    shape = property(lambda self: self.on_host.shape)
+    ndim = property(lambda self: self.on_host.ndim)
+    size = property(lambda self: self.on_host.size)
+    device = property(lambda self: Device(0))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return _called(getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _called(function, args, kwargs)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _seen(getattr(self.on_host, name))
+
+    def __getitem__(self, key: Any) -> Any:
+        return ndarray(self.on_host[_host(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.on_host[_host(key)] = _host(value)
+
+    def __len__(self) -> int:
+        return len(self.on_host)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (ndarray(a) for a in self.on_host)
+
+    def __repr__(self) -> str:
+        return f"on device: {self.on_host!r}"
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        return self._read(np.copy)
+
+    def item(self, *args: Any) -> Any:
+        return self._read(lambda a: a.item(*args))
+
+    def tolist(self) -> Any:
+        return self._read(np.ndarray.tolist)
+
+    def __float__(self) -> float:
+        return self._read(float)
+
+    def __int__(self) -> int:
+        return self._read(int)
+
+    def __index__(self) -> int:
+        return self._read(lambda a: a.item().__index__())
+
+    def __bool__(self) -> bool:
+        return self._read(bool)
+
+    def _read(self, how: Any) -> Any:
+        ndarray.readings += 1
+        return how(self.on_host)
+
+
+class Device:
+    """The one device, as a context and as a name."""
+
+    def __init__(self, index: Any = None) -> None:
+        self.id = 0
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "<CUDA Device 0>"
+
+    def synchronize(self) -> None:
+        ndarray.readings += 1
+
+
+class StandInBackend(Emulator):
+    """The emulator, for these arrays."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return ndarray(super().empty(shape, dtype))
+
+    def contiguous(self, a: Any) -> Any:
+        return ndarray(super().contiguous(a.on_host))
+
+
+@contextmanager
+def stand_in(seed: int = 0, gpu: _cuda.Device = H200) -> Iterator[Any]:
+    """Let `import cupy` find the stand-in, and kernels run on the emulator."""
+    modules = _modules()
+    with mock.patch.dict(sys.modules, modules), mock.patch.object(_cuda, "backend", StandInBackend(seed, gpu)):
+        yield modules["cupy"]
+        kept = {name: module for name, module in sys.modules.items() if name.startswith("array_api_compat.cupy")}
+        modules.update(kept)  # made for the stand-in: the same ones the next time
+
+
+@cache
+def _modules() -> dict[str, ModuleType]:
+    cupy, linalg, fft = ModuleType("cupy"), ModuleType("cupy.linalg"), ModuleType("cupy.fft")
+    for module, of in ((cupy, np), (linalg, np.linalg), (fft, np.fft)):
+        for name in dir(of):
+            if not name.startswith("_"):
+                setattr(module, name, _seen(getattr(of, name)))
+        module.__all__ = [name for name in vars(module) if not name.startswith("_")]  # type: ignore[attr-defined]
+    cupy.__version__ = "14.2.0"  # type: ignore[attr-defined]
+    cupy.__path__ = []  # type: ignore[attr-defined]
+    cupy.ndarray = ndarray  # type: ignore[attr-defined]
+    cupy.linalg, cupy.fft = linalg, fft  # type: ignore[attr-defined]
+    cupy.asarray = cupy.array = _asarray  # type: ignore[attr-defined]
+    cupy.asnumpy = lambda a: a.get()  # type: ignore[attr-defined]
+    cupy.from_dlpack = lambda a: ndarray(np.from_dlpack(a))  # type: ignore[attr-defined]
+    no_memory = SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {}))
+    compiler = SimpleNamespace(CompileException=type("CompileException", (Exception,), {}))
+    stream = SimpleNamespace(ptr=0, synchronize=lambda: Device().synchronize())
+    cuda, device = ModuleType("cupy.cuda"), ModuleType("cupy.cuda.device")
+    device.Device = Device  # type: ignore[attr-defined]
+    vars(cuda).update(
+        Device=Device,
+        device=device,
+        Stream=SimpleNamespace(null=stream),
+        ExternalStream=lambda *a, **k: nullcontext(),
+        get_current_stream=lambda: stream,
+        memory=no_memory,
+        compiler=compiler,
+        is_available=lambda: True,
+    )
+    cupy.cuda = cuda  # type: ignore[attr-defined]
+    return {"cupy": cupy, "cupy.linalg": linalg, "cupy.fft": fft, "cupy.cuda": cuda, "cupy.cuda.device": device}
+
+
+def _asarray(a: Any, dtype: Any = None, copy: bool | None = None, **how: Any) -> ndarray:
+    """Bring what is on the host to the device, or leave what is there."""
+    host = a.on_host if isinstance(a, ndarray) else a
+    made = np.array(host, dtype, **how) if copy or not isinstance(a, ndarray) else np.asarray(host, dtype, **how)
+    return a if made is host and isinstance(a, ndarray) else ndarray(made)
+
+
+def _seen(value: Any) -> Any:
+    """Return something of NumPy's as CuPy has it: functions take and return its own arrays."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return ndarray(value)
+    if isinstance(value, (type, ModuleType)) or not callable(value):
+        return value
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return _called(value, args, kwargs)
+
+    function.__name__ = getattr(value, "__name__", "function")
+    return function
+
+
+def _called(function: Any, args: Any, kwargs: Any) -> Any:
+    return _wrapped(function(*_host(tuple(args)), **{name: _host(a) for name, a in kwargs.items()}))
+
+
+def _host(a: Any) -> Any:
+    if isinstance(a, ndarray):
+        return a.on_host
+    if isinstance(a, np.ndarray) and a.ndim:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    return type(a)(map(_host, a)) if type(a) in (tuple, list) else a
+
+
+def _wrapped(result: Any) -> Any:
+    if isinstance(result, (np.ndarray, np.generic)):
+        return ndarray(result)
+    return type(result)(map(_wrapped, result)) if type(result) in (tuple, list) else result

@@ -1,0 +1,172 @@
+"""What `_cuda` asks of CuPy and NVRTC, without either; and what doors do with arrays on a GPU, on a stand-in for it."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import numconv
+from numconv import _cuda, _nvrtc
+
+from .cuda_emulator.emulator import H200, MISSING
+from .cuda_emulator.stand_in import ndarray, stand_in
+
+PROGRAM = _cuda.Program("source", "k", (("Stored", "float"),))
+
+
+class _Cupy(SimpleNamespace):
+    """As much of CuPy as the backend calls; `failing` is what compiling raises."""
+
+    class CompileException(Exception):
+        pass
+
+    class OutOfMemoryError(Exception):
+        pass
+
+    def __init__(self, failing=None):
+        properties = {"name": b"H200", "major": 9, "minor": 0, "multiProcessorCount": 132, "sharedMemPerBlockOptin": 232448}
+        cuda = SimpleNamespace(
+            compiler=SimpleNamespace(CompileException=self.CompileException),
+            memory=SimpleNamespace(OutOfMemoryError=self.OutOfMemoryError),
+            runtime=SimpleNamespace(getDeviceProperties=lambda index: properties),
+        )
+        super().__init__(failing=failing, cuda=cuda, asked=[], launched=[], function=SimpleNamespace())
+
+    def RawModule(self, **asked):
+        if self.failing:
+            raise self.failing
+        self.asked.append(asked)
+        cupy = self
+
+        class Function:
+            max_dynamic_shared_size_bytes = 49152
+
+            def __call__(self, *args, shared_mem):
+                cupy.launched.append((args, shared_mem, self.max_dynamic_shared_size_bytes))
+
+        return SimpleNamespace(get_function=lambda name: Function())
+
+    def empty(self, shape, dtype):
+        raise self.OutOfMemoryError("Out of memory allocating 8 bytes")
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    monkeypatch.setattr(_cuda, "backend", _cuda.CupyBackend())
+    monkeypatch.setitem(sys.modules, "cupy", cupy := _Cupy())
+    _cuda._properties.cache_clear()
+    yield cupy
+    _cuda._properties.cache_clear()
+
+
+class Numbers(NamedTuple):
+    count: int
+    sizes: tuple[int, ...]
+    scale: float
+
+
+def test_what_cupy_is_asked_for(cupy, monkeypatch, tmp_path):
+    monkeypatch.setattr(_nvrtc, "missing", lambda: None)
+    monkeypatch.setattr(_nvrtc, "kept_cubin", lambda *made_of: tmp_path / "-".join(map(str, made_of)))
+    a = SimpleNamespace(device=SimpleNamespace(id=0))
+    numbers = Numbers(7, (1, 2), 0.5)
+    for shared in (100, 60_000):
+        _cuda.launch(program=PROGRAM, device=_cuda.device(a), grid=(5, 2), block=(64,), args=(a, None, numbers), shared=shared)
+    assert cupy.asked == [{"path": str(tmp_path / "source-sm_90a-('-std=c++17', '-DStored=float')")}]
+    ((grid, block, args), shared, most), (_, shared_2, most_2) = cupy.launched
+    assert (grid, block, shared, most, shared_2, most_2) == ((5, 2), (64,), 100, 49152, 60_000, 60_000)
+    assert args[:2] == (a, None)  # None is CuPy's null pointer
+    assert args[2].tobytes() == np.array([7, 1, 2], "i8").tobytes() + np.array(0.5).tobytes()
+    assert args[2].shape == ()  # CuPy passes NumPy arrays of one element by value
+
+
+def test_without_nvrtc_cupy_compiles(cupy, monkeypatch):
+    monkeypatch.setattr(_nvrtc, "missing", lambda: "no NVRTC")
+    _cuda.CupyBackend().compile(PROGRAM, H200)
+    assert cupy.asked == [{"code": "source", "options": ("-std=c++17", "-DStored=float")}]
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [
+        (_Cupy.CompileException("kern.cu(1): error"), "k does not compile for sm_90a with .*-DStored=float.*report.*kern.cu"),
+        (_nvrtc.CompileError("kern.cu(1): error"), "k does not compile for sm_90a with .*-DStored=float.*report.*kern.cu"),
+        (RuntimeError("cudaErrorInsufficientDriver"), "cudaErrorInsufficientDriver; needed an NVIDIA driver"),
+        (OSError("libnvrtc.so.13"), "libnvrtc.so.13; needed an NVIDIA driver"),
+    ],
+)
+def test_what_cupy_refuses(cupy, monkeypatch, failing, said):
+    monkeypatch.setattr(_nvrtc, "missing", lambda: "no NVRTC")
+    cupy.failing = failing
+    with pytest.raises(RuntimeError, match=f"(?s){said}") as caught:
+        _cuda.CupyBackend().compile(PROGRAM, H200)
+    assert caught.value.__cause__ is failing
+
+
+def test_an_old_gpu(cupy):
+    with pytest.raises(RuntimeError, match=r"GTX 1080 has compute capability 6\.1; needed 7\.5 or newer"):
+        _cuda.CupyBackend().compile(PROGRAM, H200._replace(name="GTX 1080", capability=(6, 1)))
+
+
+def test_without_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(RuntimeError, match=r"need CuPy; install numconv\[cuda13\]"):
+        _cuda.CupyBackend().compile(PROGRAM, H200)
+
+
+def test_out_of_memory_says_for_what(cupy):
+    with pytest.raises(
+        MemoryError, match=r"no 800 bytes on the GPU for the sums of contract_w, shape \(2, 50\) of float64: Out of"
+    ):
+        _cuda.empty((2, 50), "f8", what="the sums of contract_w")
+
+
+@pytest.mark.parametrize(
+    ("grid", "block", "shared"), [((2**31,), (32,), 0), ((1, 65536), (32,), 0), ((1,), (2048,), 0), ((1,), (32,), 300_000)]
+)
+def test_a_launch_too_large(grid, block, shared):
+    with pytest.raises(ValueError, match=r"k needs a grid of .* emulated H200 runs .* 232448 bytes: split"):
+        _cuda.launch(program=PROGRAM, device=H200, grid=grid, block=block, args=(), shared=shared)
+
+
+def test_a_header_is_there_once():
+    text = _cuda.assembled('#include "_numbers.cuh"\n#include "_ptx.cuh"\nend\n')
+    assert text.count("struct bf16") == text.count("#ifndef NUMCONV_EMULATED") == 1
+    assert "#include" not in text
+
+
+@pytest.mark.skipif(_nvrtc.missing() is not None, reason=str(_nvrtc.missing()))
+def test_machine_code_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(_nvrtc, "_folder", lambda: tmp_path)
+    source = 'extern "C" __global__ void k(int* a) { a[0] = 1; }'
+    first = _nvrtc.kept_cubin(source, "sm_90a", ())
+    assert first.read_bytes().startswith(b"\x7fELF")
+    monkeypatch.setattr(_nvrtc, "cubin", None)
+    assert _nvrtc.kept_cubin(source, "sm_90a", ()) == first
+    assert list(tmp_path.iterdir()) == [first]
+
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_arrays_of_the_stand_in():
+    x, w = np.random.default_rng(0).random((2, 3, 5, 6)), np.random.default_rng(1).random((4, 3, 3, 3))
+    with stand_in() as cupy:
+        on_device = cupy.asarray(x)
+        y, pullback = numconv.conv2d_vjp(on_device, cupy.asarray(w), padding="same")
+        dx, dw = pullback(y)
+        assert all(isinstance(a, ndarray) for a in (y, dx, dw))
+        assert _cuda.backend.launches >= 3
+        readings = ndarray.readings
+        np.testing.assert_allclose(y.get(), numconv.conv2d(x, w, padding="same"), rtol=1e-12)
+        assert ndarray.readings == readings + 1
+        with pytest.raises(TypeError, match="one library"):
+            numconv.conv2d(on_device, w)
+        with pytest.raises(TypeError, match="Implicit conversion"):
+            np.asarray(on_device)
+        with pytest.raises(TypeError, match="Unsupported type"):
+            on_device + x
+        assert (on_device + on_device).sum().shape == ()
+    assert "cupy" not in sys.modules or not isinstance(sys.modules["cupy"].ndarray, ndarray)
