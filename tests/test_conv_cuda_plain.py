@@ -14,7 +14,8 @@ import pytest
 
 import numconv
 from numconv import _cuda
-from numconv.conv import contractions, cuda, generic, geometry
+from numconv.conv import contractions, generic, geometry
+from numconv.conv.cuda import plain as cuda
 
 from .cuda_emulator.emulator import H200, MISSING, Emulator, guarded
 

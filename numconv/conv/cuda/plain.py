@@ -1,14 +1,14 @@
-"""The three contractions on a GPU: one launch each of a kernel in `cuda.cu`, one thread per element of the answer."""
+"""The three contractions, plain: one launch each, one thread per element of the answer. Any geometry, dtype and GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import _cuda
-from .._array import Array
-from .finish import finished
-from .geometry import ConvGeometry
+from ... import _cuda
+from ..._array import Array
+from ..finish import finished
+from ..geometry import ConvGeometry
 
 SOURCE = Path(__file__).with_suffix(".cu")
 
