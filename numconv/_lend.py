@@ -1,12 +1,14 @@
-"""Arrays of other libraries and dtypes on the CPU, lent to the kernels as NumPy's, and their results given back.
+"""Arrays of other libraries and dtypes, lent to the kernels as NumPy's or, on a GPU, CuPy's, and their results given back.
 
-Nothing is copied where the library lets memory be seen: PyTorch's tensors and JAX's arrays of float32 and float64. Numbers of 16
-bits are widened to float32 and rounded once, on the way back. What a kernel keeps for later, such as indices, stays NumPy's.
+Nothing is copied where the library lets memory be seen: PyTorch's tensors and JAX's arrays of float32 and float64. On the CPU,
+numbers of 16 bits are widened to float32 and rounded once, on the way back. What a kernel keeps for later, such as indices, stays
+as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -20,12 +22,15 @@ _KERNELS = (np.dtype("float32"), np.dtype("float64"))
 
 
 class Loan(NamedTuple):
-    """How arrays of one library and dtype become NumPy's (`dtype`), and results theirs again."""
+    """How arrays of one library and dtype become NumPy's or CuPy's (`dtype`), and results theirs again."""
 
     kind: type
     dtype: Any
     lend: Callable[[Array], Array]
     give_back: Callable[[Array], Array]
+    seen: tuple[type, ...] = (np.ndarray, np.generic)  # what results are before they are given back
+    during: Callable[[], AbstractContextManager[Any]] = nullcontext  # what holds while kernels are called
+    on_gpu: bool = False
 
 
 class Lent:
@@ -46,7 +51,8 @@ class Lent:
         """Return `f` for arrays of that library or dtype."""
 
         def lent(*args: Any, **kwargs: Any) -> Any:
-            return self._back(f(*map(self._in, args), **{name: self._in(a) for name, a in kwargs.items()}))
+            with self._loan.during():
+                return self._back(f(*map(self._in, args), **{name: self._in(a) for name, a in kwargs.items()}))
 
         return lent
 
@@ -56,8 +62,8 @@ class Lent:
         return self._loan.lend(a) if isinstance(a, self._loan.kind) else a
 
     def _back(self, result: Any) -> Any:
-        if isinstance(result, (np.ndarray, np.generic)):
-            return self._loan.give_back(np.asarray(result))
+        if isinstance(result, self._loan.seen):
+            return self._loan.give_back(result)
         if type(result) is tuple:  # a named one is the drawer's own
             return tuple(map(self._back, result))
         return self.function(result) if callable(result) else result
@@ -73,6 +79,8 @@ def kernels(xp: ModuleType, x: Array, cpu: str, generic: Any, cuda: str | None =
     if library(xp) == "cupy":
         return _module(cuda) if cuda is not None and device(xp, x.dtype) == "cuda" else generic
     found = loan(xp, x)
+    if found is not None and found.on_gpu:
+        return generic if cuda is None else lent(_module(cuda), found)
     return generic if found is None or found.dtype not in _KERNELS else lent(_module(cpu), found)
 
 
@@ -82,7 +90,9 @@ def loan(xp: ModuleType, x: Array) -> Loan | None:
     if name == "numpy":
         return _of_numpy(x.dtype) if narrow(x.dtype) else None
     if name == "torch":
-        return _of_torch(xp, x.dtype) if x.device.type == "cpu" else None
+        from . import _torch_cuda
+
+        return _torch_cuda.loan(xp, x) or (_of_torch(xp, x.dtype) if x.device.type == "cpu" else None)
     if name == "jax":
         return None if is_traced(x) or any(d.platform != "cpu" for d in x.devices()) else _of_jax(xp, x.dtype)
     return None
@@ -105,7 +115,7 @@ def native(xp: ModuleType, x: Array, f: Callable[..., Any]) -> Callable[..., Any
     if type(x) is np.ndarray and x.dtype in _KERNELS:
         return f
     found = loan(xp, x)
-    return None if found is None or found.dtype not in _KERNELS else Lent(None, found).function(f)
+    return None if found is None or found.on_gpu or found.dtype not in _KERNELS else Lent(None, found).function(f)
 
 
 @lru_cache(128)
@@ -120,6 +130,7 @@ def _of_numpy(dtype: Any) -> Loan:
         return _widened(a) if a.dtype == dtype else a
 
     def give_back(a: Array) -> Array:
+        a = np.asarray(a)
         return _narrowed(a, dtype) if a.dtype == np.float32 else a
 
     return Loan(np.ndarray, np.dtype(np.float32), lend, give_back)
@@ -152,7 +163,7 @@ def _of_torch(torch: Any, dtype: Any) -> Loan:
         return t.numpy()
 
     def give_back(a: Array) -> Array:
-        t = torch.from_numpy(a)
+        t = torch.from_numpy(np.asarray(a))
         return t.to(dtype) if small and t.dtype == torch.float32 else t
 
     seen = np.dtype(np.float32) if small else lend(torch.empty(0, dtype=dtype)).dtype
@@ -170,6 +181,7 @@ def _of_jax(jnp: Any, dtype: Any) -> Loan:
         return _widened(a) if small and a.dtype == dtype else a
 
     def give_back(a: Array) -> Array:
+        a = np.asarray(a)
         x = jnp.from_dlpack(a) if a.size and a.flags.c_contiguous else jnp.asarray(a)
         return x.astype(dtype) if small and x.dtype == np.float32 else x
 

@@ -25,6 +25,7 @@ FOUNDATIONS = {
     "_running",
     "_cuda",
     "_nvrtc",
+    "_torch_cuda",
     "_tree",
     "_separable",
     "_axis_map",

@@ -58,15 +58,14 @@ def drawer(
         return _stack(x.dtype, method, precision, padding_mode, rank)  # type: ignore[no-any-return]
     method, modes = _method(method, precision), _border.modes(padding_mode, rank)
     if (found := _lend.loan(xp, x)) is not None:
-        return _lend.lent(_for_numpy(found.dtype, method, modes), found)  # type: ignore[no-any-return]
+        by = _for_cuda(found.dtype, method, modes) if found.on_gpu else _for_numpy(found.dtype, method, modes)
+        return _lend.lent(by, found)  # type: ignore[no-any-return]
     library = _array.library(xp)
     if library == "jax" and _lend.is_traced(x):
         return _room("traced").Traced(method, modes)  # type: ignore[no-any-return]
     if library == "dask":
         return _room("dask").Dask(method, modes)  # type: ignore[no-any-return]
-    if method not in ("auto", "direct"):
-        raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {x.dtype} of {xp.__name__}")
-    return _with_border(_room(_array.device(xp, x.dtype) if rank <= 3 else "generic"), modes)  # kernels have three axes
+    return _for_cuda(x.dtype, method, modes) if _array.device(xp, x.dtype) == "cuda" else _generic(x.dtype, method, modes)  # type: ignore[no-any-return]
 
 
 @lru_cache(128)
@@ -92,6 +91,18 @@ def _for_numpy(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
             raise ValueError(f"method={method!r} is for float32, float64, and what is made of them; got {dtype}")
         by = _room("generic")
     return _with_border(by, modes)
+
+
+def _for_cuda(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
+    if len(modes) > 3 or method not in ("auto", "direct"):  # kernels have three axes
+        return _generic(dtype, method, modes)
+    return _with_border(_room("cuda"), modes)
+
+
+def _generic(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
+    if method not in ("auto", "direct"):
+        raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {dtype}")
+    return _with_border(_room("generic"), modes)
 
 
 def _with_border(within: Contractions, modes: tuple[str, ...]) -> Contractions:

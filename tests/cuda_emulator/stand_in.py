@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import numpy as np
@@ -43,6 +43,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask 
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return _called(function, args, kwargs)
+
+    def __dlpack__(self, **asked: Any) -> Any:
+        return self.on_host.__dlpack__()
+
+    def __dlpack_device__(self) -> Any:
+        return self.on_host.__dlpack_device__()
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -118,6 +124,25 @@ class Device:
         ndarray.readings += 1
 
 
+class Stream:
+    """A queue of work, as a context: those entered, the current one last."""
+
+    current: ClassVar[list[Stream]] = []
+
+    def __init__(self, ptr: int, device: int = -1) -> None:
+        self.ptr = ptr
+
+    def __enter__(self) -> Stream:
+        Stream.current.append(self)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        Stream.current.pop()
+
+    def synchronize(self) -> None:
+        ndarray.readings += 1
+
+
 class StandInBackend(Emulator):
     """The emulator, for these arrays."""
 
@@ -131,11 +156,23 @@ class StandInBackend(Emulator):
 @contextmanager
 def stand_in(seed: int = 0, gpu: _cuda.Device = H200) -> Iterator[Any]:
     """Let `import cupy` find the stand-in, and kernels run on the emulator."""
-    modules = _modules()
-    with mock.patch.dict(sys.modules, modules), mock.patch.object(_cuda, "backend", StandInBackend(seed, gpu)):
-        yield modules["cupy"]
-        kept = {name: module for name, module in sys.modules.items() if name.startswith("array_api_compat.cupy")}
-        modules.update(kept)  # made for the stand-in: the same ones the next time
+    modules, real = _modules(), _of_cupy()
+    try:
+        sys.modules.update(modules)
+        with mock.patch.object(_cuda, "backend", StandInBackend(seed, gpu)):
+            yield modules["cupy"]
+    finally:
+        modules.update(_of_cupy())  # those made for the stand-in in the meantime: the same ones the next time
+        for name in modules:
+            del sys.modules[name]
+        sys.modules.update(real)
+
+
+def _of_cupy() -> dict[str, ModuleType]:
+    """Return the modules that are CuPy's or know of it alone; all others stay where they are."""
+    return {
+        name: m for name, m in sys.modules.items() if name.partition(".")[0] == "cupy" or name.startswith("array_api_compat.cupy")
+    }
 
 
 @cache
@@ -155,15 +192,15 @@ def _modules() -> dict[str, ModuleType]:
     cupy.from_dlpack = lambda a: ndarray(np.from_dlpack(a))  # type: ignore[attr-defined]
     no_memory = SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {}))
     compiler = SimpleNamespace(CompileException=type("CompileException", (Exception,), {}))
-    stream = SimpleNamespace(ptr=0, synchronize=lambda: Device().synchronize())
+    stream = Stream(0)
     cuda, device = ModuleType("cupy.cuda"), ModuleType("cupy.cuda.device")
     device.Device = Device  # type: ignore[attr-defined]
     vars(cuda).update(
         Device=Device,
         device=device,
         Stream=SimpleNamespace(null=stream),
-        ExternalStream=lambda *a, **k: nullcontext(),
-        get_current_stream=lambda: stream,
+        ExternalStream=Stream,
+        get_current_stream=lambda: Stream.current[-1],
         memory=no_memory,
         compiler=compiler,
         is_available=lambda: True,
