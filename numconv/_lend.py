@@ -77,10 +77,13 @@ def kernels(xp: ModuleType, x: Array, cpu: str, generic: Any, cuda: str | None =
     if type(x) is np.ndarray and x.dtype in _KERNELS:
         return _module(cpu)
     if library(xp) == "cupy":
-        return _module(cuda) if cuda is not None and device(xp, x.dtype) == "cuda" else generic
+        if cuda is not None and device(xp, x.dtype) == "cuda":
+            return _module(cuda)
+        kind: Any = type(x)
+        return lent(generic, _widening(kind, x.dtype)) if narrow(x.dtype) else generic
     found = loan(xp, x)
     if found is not None and found.on_gpu:
-        return generic if cuda is None else lent(_module(cuda), found)
+        return generic if cuda is None or found.dtype.kind == "c" else lent(_module(cuda), found)
     return generic if found is None or found.dtype not in _KERNELS else lent(_module(cpu), found)
 
 
@@ -151,6 +154,18 @@ def _narrowed(a: Array, dtype: Any) -> Array:
     from . import _halves
 
     return _halves.narrowed(a)
+
+
+@lru_cache(16)
+def _widening(kind: type, dtype: Any) -> Loan:
+    """Return how CuPy's arrays of 16 bits are computed with in float32, where there is no kernel for them."""
+    return Loan(
+        kind,
+        np.dtype(np.float32),
+        lambda a: a.astype(np.float32) if a.dtype == dtype else a,
+        lambda a: a.astype(dtype) if a.dtype == np.float32 else a,
+        (kind,),
+    )
 
 
 @lru_cache(32)

@@ -17,7 +17,7 @@ import numpy as np
 from ._array import Array
 from ._lend import Loan
 
-_DTYPES = ("float32", "float64", "float16", "bfloat16")
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
 
 
 def loan(torch: Any, t: Array) -> Loan | None:
@@ -41,7 +41,7 @@ def _of(torch: Any, dtype: Any, index: int) -> Loan:
 
     def lend(t: Array) -> Array:
         if not (bits and t.dtype == dtype):
-            return cupy.from_dlpack(t.detach().resolve_neg())
+            return cupy.from_dlpack(t.detach().resolve_conj().resolve_neg())
         return cupy.from_dlpack(t.detach().view(torch.int16)).view(seen)
 
     def give_back(a: Array) -> Array:

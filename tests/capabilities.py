@@ -5,11 +5,13 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 FLOATS = ("float32", "float64")
 HALVES = ("float16", "bfloat16")
@@ -142,10 +144,37 @@ def _strict(a):
     return array_api_strict.asarray(a)
 
 
+def _cupy(a):
+    import cupy
+
+    return cupy.asarray(a)
+
+
+def _on_a_gpu():
+    """Use CuPy where it has a GPU; else its stand-in, whose kernels run on an emulator."""
+    if HAS_GPU:
+        return nullcontext()
+    from tests.cuda_emulator.emulator import MISSING
+    from tests.cuda_emulator.stand_in import stand_in
+
+    return pytest.skip(MISSING) if MISSING else stand_in()
+
+
+def _has_gpu():
+    if find_spec("cupy") is None:
+        return False
+    import cupy
+
+    return bool(cupy.cuda.is_available())
+
+
+HAS_GPU = _has_gpu()
+
 # Labels pick entries: which, must be known when the function is called, and dask has no way to take them along an axis.
 _BY_LABELS = ("cross_entropy_loss", "supcon_loss", "contrastive_loss")
 LIBRARIES = {
     "numpy": Library("NumPy", "numpy", lambda a: a.copy()),
+    "cupy": Library("CuPy", "cupy" if HAS_GPU else "numpy", _cupy, lambda a: a.get(), during=_on_a_gpu),
     "torch": Library("PyTorch", "torch", _torch, _from_torch),
     "jax": Library("JAX", "jax", _jax, during=_in_64_bits),
     "jit": Library("JAX under jit", "jax", _jax, call=_jit, during=_in_64_bits, without=_BY_LABELS),

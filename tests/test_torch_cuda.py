@@ -58,8 +58,13 @@ def test_memory_is_shared(cupy):
 
 def test_tensors_without_kernels(cupy):
     assert _torch_cuda.loan(torch, torch.zeros(2, dtype=torch.int32)) is None
-    x, w = torch.ones((1, 1, 4), dtype=torch.complex64), torch.ones((1, 1, 2), dtype=torch.complex64)
-    assert numconv.conv1d(x, w).dtype == torch.complex64
+    x, w = torch.ones((1, 1, 4), dtype=torch.int32), torch.ones((1, 1, 2), dtype=torch.int32)
+    assert numconv.conv1d(x, w).dtype == torch.int32
+
+
+def test_complex_numbers(cupy):
+    x, w = torch.randn((2, 1, 5), dtype=torch.complex64), torch.randn((3, 1, 2), dtype=torch.complex64)
+    torch.testing.assert_close(numconv.conv1d(x, w), torch.nn.functional.conv1d(x, w))
 
 
 def test_gradients_through_autograd(cupy):

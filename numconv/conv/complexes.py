@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from .._array import Array
 from .contractions import Contractions, Step
@@ -13,7 +14,7 @@ from .geometry import ConvGeometry
 
 
 class Complex:
-    """The three contractions of NumPy arrays of complex64 or complex128: real and imaginary parts are images of one batch."""
+    """The three contractions of complex arrays of NumPy or CuPy: real and imaginary parts are images of one batch."""
 
     def __init__(self, real: Contractions) -> None:
         self._real = real
@@ -30,9 +31,10 @@ class Complex:
 
     def contract_w(self, x: Array, y: Array, g: ConvGeometry) -> Array:
         """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i,q]."""
-        w, twice = np.empty(g.w_shape, x.dtype), g._replace(batch=2 * g.batch)
-        w.real = self._real.contract_w(_parts(x), np.concatenate([y.real, -y.imag]), twice)
-        w.imag = self._real.contract_w(_parts(x), np.concatenate([y.imag, y.real]), twice)
+        xp, twice = array_namespace(x), g._replace(batch=2 * g.batch)
+        w = xp.empty(g.w_shape, dtype=x.dtype)
+        w.real = self._real.contract_w(_parts(x), xp.concat([y.real, -y.imag]), twice)
+        w.imag = self._real.contract_w(_parts(x), xp.concat([y.imag, y.real]), twice)
         return w
 
     def explain(self, contraction: Any, g: ConvGeometry, dtype: Any) -> Step:
@@ -44,12 +46,12 @@ class Complex:
 
 
 def _parts(a: Array) -> Array:
-    return np.concatenate([a.real, a.imag])
+    return array_namespace(a).concat([a.real, a.imag])
 
 
 def _joined(by_real: Array, by_imag: Array) -> Array:
     """Return (a + bi)(c + di), given both parts of it times c and times d."""
-    n = len(by_real) // 2
-    joined = np.empty(by_real[:n].shape, np.result_type(by_real, np.complex64))
+    n, xp = by_real.shape[0] // 2, array_namespace(by_real)
+    joined = xp.empty(by_real[:n].shape, dtype=xp.result_type(by_real.dtype, xp.complex64))
     joined.real, joined.imag = by_real[:n] - by_imag[n:], by_real[n:] + by_imag[:n]
     return joined

@@ -65,7 +65,11 @@ def drawer(
         return _room("traced").Traced(method, modes)  # type: ignore[no-any-return]
     if library == "dask":
         return _room("dask").Dask(method, modes)  # type: ignore[no-any-return]
-    return _for_cuda(x.dtype, method, modes) if _array.device(xp, x.dtype) == "cuda" else _generic(x.dtype, method, modes)  # type: ignore[no-any-return]
+    if library == "cupy" and x.dtype.kind not in "iu":
+        return _for_cuda(x.dtype, method, modes)  # type: ignore[no-any-return]
+    if method not in ("auto", "direct"):
+        raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {x.dtype} of {xp.__name__}")
+    return _with_border(_room("generic"), modes)
 
 
 @lru_cache(128)
@@ -93,16 +97,14 @@ def _for_numpy(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
     return _with_border(by, modes)
 
 
+@lru_cache(64)
 def _for_cuda(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
-    if len(modes) > 3 or method not in ("auto", "direct"):  # kernels have three axes
-        return _generic(dtype, method, modes)
-    return _with_border(_room("cuda"), modes)
-
-
-def _generic(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
+    """Stack what stands between arrays on a GPU and the kernels, which know three axes."""
     if method not in ("auto", "direct"):
-        raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {dtype}")
-    return _with_border(_room("generic"), modes)
+        raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {dtype} on a GPU")
+    by = _room("cuda")
+    by = _room("leading").Leading(by) if len(modes) > 3 else by
+    return _with_border(_room("complexes").Complex(by) if dtype.kind == "c" else by, modes)
 
 
 def _with_border(within: Contractions, modes: tuple[str, ...]) -> Contractions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
+from array_api_compat import array_namespace, device
 
 from .._array import Array
 from .contractions import Contractions, Step
@@ -14,7 +14,7 @@ from .geometry import ConvGeometry
 
 
 class Leading:
-    """The three contractions of NumPy arrays with any number of spatial axes."""
+    """The three contractions of arrays that can be written to, with any number of spatial axes."""
 
     def __init__(self, within: Contractions) -> None:
         self._within = within
@@ -23,7 +23,7 @@ class Leading:
         """y[n,o,p] = sum over i,k of w[o,i,k] * x[n,i,q], plus b[o]."""
         if g.rank <= 3:
             return self._within.contract_y(x, w, g, b, rectify)
-        y = np.zeros(g.y_shape, x.dtype)
+        y = _zeros(g.y_shape, x)
         for k, p, q, rest in _taps(g):
             term = self.contract_y(_images(x[:, :, q]), w[:, :, k], rest)
             y[:, :, p] += _axis(term, g.batch)
@@ -33,7 +33,7 @@ class Leading:
         """x[n,i,q] = sum over o,p,k of w[o,i,k] * y[n,o,p], plus b[i]."""
         if g.rank <= 3:
             return self._within.contract_x(y, w, g, b, rectify)
-        x = np.zeros(g.x_shape, y.dtype)
+        x = _zeros(g.x_shape, y)
         for k, p, q, rest in _taps(g):
             term = self.contract_x(_images(y[:, :, p]), w[:, :, k], rest)
             x[:, :, q] += _axis(term, g.batch)
@@ -43,7 +43,7 @@ class Leading:
         """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i,q]."""
         if g.rank <= 3:
             return self._within.contract_w(x, y, g)
-        w = np.zeros(g.w_shape, x.dtype)
+        w = _zeros(g.w_shape, x)
         for k, p, q, rest in _taps(g):
             w[:, :, k] = self.contract_w(_images(x[:, :, q]), _images(y[:, :, p]), rest)
         return w
@@ -75,10 +75,16 @@ def _rest(g: ConvGeometry, batch: int) -> ConvGeometry:
 
 def _images(a: Array) -> Array:
     """Return (batch, channels, first, *rest) as (batch * first, channels, *rest)."""
-    a = np.moveaxis(a, 2, 1)
-    return a.reshape(-1, *a.shape[2:])
+    xp = array_namespace(a)
+    a = xp.moveaxis(a, 2, 1)
+    return xp.reshape(a, (-1, *a.shape[2:]))
 
 
 def _axis(a: Array, batch: int) -> Array:
     """Return (batch * first, channels, *rest) as (batch, channels, first, *rest)."""
-    return np.moveaxis(a.reshape(batch, -1, *a.shape[1:]), 1, 2)
+    xp = array_namespace(a)
+    return xp.moveaxis(xp.reshape(a, (batch, -1, *a.shape[1:])), 1, 2)
+
+
+def _zeros(shape: tuple[int, ...], like: Array) -> Array:
+    return array_namespace(like).zeros(shape, dtype=like.dtype, device=device(like))

@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 from unittest import mock
 
+import array_api_compat
 import numpy as np
 
 from numconv import _cuda
@@ -37,6 +38,22 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask 
     ndim = property(lambda self: self.on_host.ndim)
     size = property(lambda self: self.on_host.size)
     device = property(lambda self: Device(0))
+
+    @property
+    def real(self) -> ndarray:
+        return ndarray(self.on_host.real)
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self.on_host.real = _host(value)
+
+    @property
+    def imag(self) -> ndarray:
+        return ndarray(self.on_host.imag)
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        self.on_host.imag = _host(value)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return _called(getattr(ufunc, method), inputs, kwargs)
@@ -158,14 +175,22 @@ def stand_in(seed: int = 0, gpu: _cuda.Device = H200) -> Iterator[Any]:
     """Let `import cupy` find the stand-in, and kernels run on the emulator."""
     modules, real = _modules(), _of_cupy()
     try:
-        sys.modules.update(modules)
+        _put(modules, real)
         with mock.patch.object(_cuda, "backend", StandInBackend(seed, gpu)):
             yield modules["cupy"]
     finally:
         modules.update(_of_cupy())  # those made for the stand-in in the meantime: the same ones the next time
-        for name in modules:
-            del sys.modules[name]
-        sys.modules.update(real)
+        _put(real, modules)
+
+
+def _put(these: dict[str, ModuleType], instead: dict[str, ModuleType]) -> None:
+    """Let these modules be found, as those imported and as what `array_api_compat` knows by the name of cupy."""
+    for name in instead:
+        del sys.modules[name]
+    sys.modules.update(these)
+    vars(array_api_compat).pop("cupy", None)
+    if "array_api_compat.cupy" in these:
+        array_api_compat.cupy = these["array_api_compat.cupy"]
 
 
 def _of_cupy() -> dict[str, ModuleType]:
