@@ -8,7 +8,7 @@ import pytest
 
 from numconv import _cuda, _nvrtc
 
-from .cuda_emulator import nvrtc
+from .cuda_emulator import conformance, nvrtc
 from .cuda_emulator.shipped import ARCHITECTURES, LEDGER, shipped
 
 pytestmark = pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))
@@ -29,6 +29,12 @@ def test_a_kernel(label):
 
 def test_the_ledger_has_every_kernel_and_no_other():
     assert json.loads(LEDGER.read_text()).keys() == shipped().keys()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_wrappers(architecture):
+    compiled = nvrtc.compile_for(architecture, _cuda.Program(conformance.SOURCE, "fields"))
+    assert "warning" not in compiled.log.lower(), compiled.log
 
 
 def test_what_the_checks_would_see():
