@@ -4,7 +4,6 @@
 """
 
 import numpy as np
-import peers  # before numconv
 
 from numconv import nn, train
 from numconv._tree import leaves
@@ -15,6 +14,8 @@ KINDS = ["autoencoder", "VAE", "SimCLR"]
 
 def steps(kind):
     """Return the steps of both libraries by name, PyTorch's only where it is installed."""
+    import peers
+
     x = np.random.default_rng(1).random((IMAGES, 1, 28, 28), np.float32)
     model = ours(kind)
     params = model.init(np.random.default_rng(0), (1, 28, 28))

@@ -10,14 +10,15 @@ from torch.nn import functional
 from numconv.train import Augmentation
 
 
-def stepping(kind, arrays, x):
+def stepping(kind, arrays, x, device="cpu"):
     """Return a call that takes one step of Adam on the next batch and returns the loss; it starts from given parameters."""
     encoder, rest = encoder_of(2 * LATENT if kind == "VAE" else LATENT), head() if kind == "SimCLR" else decoder()
+    encoder, rest = encoder.to(device), rest.to(device)
     parameters = [*encoder.parameters(), *rest.parameters()]
     with torch.no_grad():
         for parameter, array in zip(parameters, arrays, strict=True):
             parameter.copy_(torch.from_numpy(array))
-    optimizer, images, loss_of = torch.optim.Adam(parameters, RATE), torch.from_numpy(x), LOSSES[kind]
+    optimizer, images, loss_of = torch.optim.Adam(parameters, RATE), torch.from_numpy(x).to(device), LOSSES[kind]
     generator, order = torch.Generator().manual_seed(0), []
 
     def step():
@@ -70,16 +71,16 @@ def simclr_loss(encoder, head, x):
         views = torch.cat([view(x), view(x)])
     z = functional.normalize(head(encoder(views)))
     similar = (z @ z.T / 0.5).fill_diagonal_(-math.inf)
-    return functional.cross_entropy(similar, torch.arange(2 * len(x)).roll(len(x)))
+    return functional.cross_entropy(similar, torch.arange(2 * len(x), device=z.device).roll(len(x)))
 
 
 def view(x, a=Augmentation()):  # noqa: B008  (a NamedTuple, which nobody can write to)
     """Crop and stretch, change contrast and brightness, add noise: the default `Augmentation` of numconv, for a whole batch."""
-    u = torch.rand(6, len(x), 1, 1)
+    u = torch.rand(6, len(x), 1, 1, device=x.device)
     area, half = a.scale[0] + (a.scale[1] - a.scale[0]) * u[0], math.log(a.aspect[1]) / 2 * (2 * u[1] - 1)
     tall, wide = torch.clamp(area.sqrt() / half.exp(), max=1), torch.clamp(area.sqrt() * half.exp(), max=1)
-    rows, columns = torch.linspace(-1, 1, x.shape[2])[:, None], torch.linspace(-1, 1, x.shape[3])
-    down, along = tall * rows + (1 - tall) * (2 * u[2] - 1), wide * columns + (1 - wide) * (2 * u[3] - 1)
+    rows, columns = (torch.linspace(-1, 1, n, device=x.device) for n in x.shape[2:])
+    down, along = tall * rows[:, None] + (1 - tall) * (2 * u[2] - 1), wide * columns + (1 - wide) * (2 * u[3] - 1)
     grid = torch.stack([along.expand(-1, x.shape[2], -1), down.expand(-1, -1, x.shape[3])], -1)
     x = functional.grid_sample(x, grid, align_corners=True)
     contrast, brightness = (1 + s * (2 * v[..., None] - 1) for s, v in ((a.contrast, u[4]), (a.brightness, u[5])))

@@ -1,0 +1,66 @@
+"""`python -m bench.gpu`: rehearsed on the emulator, and what it says where there is no GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .cuda_emulator.emulator import MISSING
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "bench.gpu", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_a_rehearsal(tmp_path):
+    ended = run("--emulate", "--out", tmp_path / "report", "--parts", "wrappers", "checks", "times")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    results = json.loads((tmp_path / "report" / "gpu.json").read_text())
+    page = (tmp_path / "report" / "benchmarks-gpu.md").read_text()
+    assert results["wrong"] == {}
+    assert results["wrappers"]["kernels"] >= 20
+    assert {row["dtype"] for row in results["checks"]["rows"]} == {"float32", "float64", "float16", "bfloat16"}
+    assert len(results["times"]["rows"]) == 3
+    assert "**A rehearsal on an emulator: no figure here is a GPU's.**" in page
+    assert not (tmp_path / "report" / "golden.npz").exists()  # only a GPU's word is gold
+
+
+def test_what_is_wrong_is_said(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    page = importlib.import_module("bench.gpu.report").page
+    about = {"about": {"GPU": "one"}, "emulated": False, "seconds": {"checks": 1}}
+    rows = [{"dtype": "float32", "precision": "default", "contraction": f"contract_{name}", "error": 1e-7} for name in "yxw"]
+    text = page({**about, "wrong": {"3x3 float32": "error 1e-2"}, "checks": {"rows": rows}})
+    assert "- 3x3 float32: error 1e-2" in text
+    assert "| float32 | default | 1.0e-07 | 1.0e-07 | 1.0e-07 |" in text
+    assert "rehearsal" not in text
+
+
+def test_ratios(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    page = importlib.import_module("bench.gpu.report").page
+    seconds = {"numconv channels_last": 1e-4, "numconv NCHW": 2e-4, "cuDNN channels_last": 1.5e-4, "cuDNN NCHW": 1e-4}
+    row = {"row": "layer", "kind": "bf16", "contraction": "contract_y", "flops": 10**9, "bytes": 1, "seconds": seconds}
+    times = {"ceilings": {}, "rows": [row], "left_out": ["b"], "training": []}
+    text = page({"about": {}, "emulated": False, "wrong": {}, "seconds": {}, "times": times})
+    assert "| layer | contract_y | 100.0 | 10.0 | 200.0 | 1.50 | 0.50 |  |" in text
+    assert "Geometric mean of the ratios, channels_last: 1.50." in text
+    assert "1 rows were left out" in text
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+def test_without_a_gpu(tmp_path):
+    ended = run("--out", tmp_path / "report")
+    assert ended.returncode == 2
+    assert ended.stderr == "CuPy is not installed; --emulate rehearses without one\n"
+    assert not (tmp_path / "report").exists()
