@@ -54,7 +54,7 @@ def cuda(session):
     try:
         session.install(*group("cuda"))
     except nox.command.CommandFailed:
-        session.warn("NVRTC CANNOT BE INSTALLED: the kernels are run by the emulator, but NOT COMPILED, and no register is counted")
+        session.warn("NVRTC CANNOT BE INSTALLED: they are run by the emulator, NOT COMPILED, no register is counted")
     if shutil.which("g++") is None:
         session.warn("g++ IS MISSING: the emulator cannot run, and its tests are skipped")
     session.run("pytest", "-n", "auto", "-k", "cuda or cupy", *session.posargs, env={"MPLBACKEND": "agg"})

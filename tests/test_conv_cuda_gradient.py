@@ -1,0 +1,186 @@
+"""The weight gradient as a product of matrices, on the emulator: dtypes, precisions, odd shapes, shares, planted faults."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from itertools import product
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_dtypes import bfloat16
+
+from numconv import _cuda
+from numconv.conv import generic, geometry
+from numconv.conv.cuda import gradient
+
+from .cuda_emulator.emulator import H200, MISSING, Emulator, guarded
+
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+ROOT = Path(__file__).parents[1]
+SEEDS = (0, 2, 3)
+DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": bfloat16}
+WAYS = [(dtype, "default") for dtype in DTYPES] + [("float32", "tf32"), ("float32", "ieee")]
+GEOMETRIES = {
+    "3x3": geometry.conv((2, 16, 7, 6), (24, 16, 3, 3), 1, 1, 1, 1),
+    "ragged": geometry.conv((3, 7, 5, 9), (5, 7, 3, 2), (1, 2), ((1, 0), (0, 1)), 1, 1),
+    "stem": geometry.conv((1, 3, 17, 15), (16, 3, 5, 5), 2, 2, 1, 1),
+    "groups": geometry.conv((2, 16, 6, 5), (16, 8, 3, 1), 1, (1, 0), 1, 2),
+    "signal": geometry.conv((2, 8, 61), (8, 8, 5), 1, 4, 2, 1),
+    "volume": geometry.conv((1, 4, 4, 5, 6), (8, 4, 2, 3, 2), (2, 1, 1), ((1, 1), (0, 2), (1, 0)), (1, 2, 1), 1),
+    "many columns": geometry.conv((1, 72, 3, 3), (72, 72, 1, 1), 1, 0, 1, 1),
+    "dilated past the input": geometry.conv((1, 8, 4, 5), (8, 8, 3, 3), 1, 5, 4, 1),
+}
+# Rounding of a product of numbers, relative to the sum of its terms' sizes: two roundings to TF32's 11 bits; what three products
+# of TF32 leave out; a rounding each for float32's and float64's products and sums.
+UNIT = {"tf32": 2.0**-10, "default": 2.0**-20, "ieee": 2.0**-20}
+
+
+def arrays(g, dtype):
+    rng = np.random.default_rng(0)
+    return [rng.uniform(-1, 1, shape).astype(DTYPES[dtype]) for shape in (g.x_shape, g.y_shape)]
+
+
+def last(a):
+    """Return an array as it lies in memory with channels last, before an unreadable page."""
+    moved = np.moveaxis(a, 1, -1)
+    copy = guarded(moved.shape, a.dtype)
+    copy[...] = moved
+    return copy
+
+
+def fault(g, dtype, precision, seed, device=H200):
+    """Say how a weight gradient is wrong; nothing if it is right."""
+    x, y = arrays(g, dtype)
+    _cuda.backend = Emulator(seed, device)
+    got = gradient.contract_w(last(x), last(y), g, precision)
+    exact = generic.contract_w(x.astype(np.float64), y.astype(np.float64), g)
+    size = generic.contract_w(np.abs(x.astype(np.float64)), np.abs(y.astype(np.float64)), g)
+    within = 2.0**-49 if dtype == "float64" else UNIT[precision]
+    stored = {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(dtype, 0.0)
+    wrong = ~(np.abs(got.astype(np.float64) - exact) <= within * size + stored * np.abs(exact))  # so NaN is wrong
+    if (got.shape, got.dtype) != (g.w_shape, x.dtype):
+        return f"{got.dtype}{got.shape}"
+    return f"{wrong.sum()} of {wrong.size}, the first at {np.argwhere(wrong)[0]}" if wrong.any() else ""
+
+
+@pytest.fixture(autouse=True)
+def _backend(monkeypatch):
+    monkeypatch.setattr(_cuda, "backend", Emulator())
+
+
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+@pytest.mark.parametrize("case", GEOMETRIES)
+def test_against_float64(case, way):
+    for seed in SEEDS if case in ("ragged", "groups") else SEEDS[1:2]:
+        assert not fault(GEOMETRIES[case], *way, seed), seed
+
+
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+def test_the_large_tile(way):
+    g = geometry.conv((1, 72, 5, 5), (72, 72, 1, 1), 1, 0, 1, 1)
+    plan = gradient.plan(g, *way, H200)
+    large = way[0] != "float64" and way[1] != "ieee"
+    assert plan.block == (gradient.LARGE.threads if large else gradient.SMALL.threads,)
+    for seed in SEEDS:
+        assert not fault(g, *way, seed)
+
+
+def test_shares(monkeypatch):
+    monkeypatch.setattr(gradient, "DEEP", 1)
+    gradient.plan.cache_clear()
+    g, answers = GEOMETRIES["signal"], {}
+    for multiprocessors in (1, 2, 4, 132):
+        device = H200._replace(multiprocessors=multiprocessors)
+        splits = gradient.plan(g, "float32", "default", device).reduction.splits
+        for seed in SEEDS:
+            assert not fault(g, "float32", "default", seed, device)
+            answers.setdefault(splits, set()).add(gradient.contract_w(*map(last, arrays(g, "float32")), g, "default").tobytes())
+    gradient.plan.cache_clear()
+    assert len(answers) >= 3
+    assert all(len(bits) == 1 for bits in answers.values())  # the same in any order of blocks and threads
+
+
+@pytest.mark.parametrize(("dtype", "precision"), WAYS)
+def test_plans(dtype, precision):
+    shapes = [(32, 64, 56, 64, 3), (32, 512, 7, 512, 3), (32, 3, 224, 64, 7), (1, 1, 4096, 1, 63), (128, 32, 14, 64, 4)]
+    for batch, c_in, side, c_out, taps in shapes:
+        g = geometry.conv((batch, c_in, side, side), (c_out, c_in, taps, taps), 1, taps // 2, 1, 1)
+        plan = gradient.plan(g, dtype, precision, H200)
+        deep = dict(plan.product.defines)["BK"]
+        r, pixels = plan.reduction, g.batch * prod(g.y_size)
+        assert (r.splits - 1) * r.tiles * deep < pixels <= r.splits * r.tiles * deep
+        assert r.tiles * deep <= gradient.LONG + deep
+        assert plan.shared <= H200.shared_bytes
+        assert plan.grid[0] < 2**31
+        assert plan.grid[1] <= 65535
+        assert plan.workspace * 8 < 2**31
+        assert plan.product in [program for program, _ in gradient.programs()]
+
+
+def test_no_samples():
+    g = geometry.conv((0, 4, 5), (8, 4, 3), 1, 0, 1, 1)
+    x, y = arrays(g, "float32")
+    assert not gradient.contract_w(last(x), last(y), g, "default").any()
+
+
+BARRIER = """        copy_wait<STAGES - 2>();
+        __syncthreads();  // this tile is there for all threads, and all have read the one whose place is filled next
+"""
+FAULTS = {
+    "no barrier": ("        __syncthreads();  // this tile", "  // this tile"),
+    "waited for one group too few": ("copy_wait<STAGES - 2>();", "copy_wait<STAGES - 1>();"),
+    "copied before the barrier": (
+        BARRIER + "        if (tile + STAGES - 1 < tiles) load(tile + STAGES - 1);\n",
+        "        if (tile + STAGES - 1 < tiles) load(tile + STAGES - 1);\n" + BARRIER,
+    ),
+    "a pixel past the end": ("m < pixels && o < c_out", "o < c_out"),
+    "a channel past the end": ("m < pixels && o < c_out", "m < pixels"),
+    "a sample of the next batch": ("p.n < r.batch && column", "column"),
+    "a sample past the edge": ("(unsigned)s2 < (unsigned)r.x_size[2]", "s2 >= 0"),
+    "shares one tile apart": ("begin = split * r.tiles * BK", "begin = split * (r.tiles + 1) * BK"),
+    "a share forgotten": ("split < r.splits; ++split) sum", "split < r.splits - 1; ++split) sum"),
+    "a carry lost": ("r.step[2] + carry2", "r.step[2]"),
+    "groups see each other": ("x + h * c_in + (column", "x + (column"),
+    "rows of a fragment swapped": ("16 * i + g + 8 * (e % 2)]", "16 * i + g + 8 * (e / 2)]"),
+    "a small product left out": ("multiply_tf32(tile[i][j], left[i], rest_right[j]);", ""),
+    "memory one row short": None,
+}
+
+
+def run_every_case(path):
+    """Hold a source against every case, and exit at the first fault. It may also crash: for a process of its own."""
+    gradient.SOURCE = Path(path)
+    if "short" in path:
+        launch = _cuda.launch
+        _cuda.launch = lambda **how: launch(**how | {"shared": max(0, how.get("shared", 0) - 4 * 72)})
+    for gradient.DEEP, name, seed in product((1, 32), ("ragged", "signal", "groups", "volume"), SEEDS):
+        gradient.plan.cache_clear()
+        for way in (("float32", "default"), ("bfloat16", "default")):
+            if found := fault(GEOMETRIES[name], *way, seed, H200._replace(multiprocessors=2)):
+                sys.exit(f"caught: {found}")
+    print("nothing found")
+
+
+@pytest.mark.parametrize("planted", ["no fault", *FAULTS])
+def test_planted_faults_are_caught(tmp_path, planted):
+    old, new = FAULTS.get(planted) or ("", "")
+    text = gradient.SOURCE.read_text()
+    assert old in text, "the source has changed: plant this fault anew"
+    source = tmp_path / f"{planted.replace(' ', '_')}.cu"
+    source.write_text(text.replace(old, new))
+    code = f"from {__name__} import run_every_case; run_every_case({str(source)!r})"
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    if planted == "no fault":
+        assert ended.stdout == "nothing found\n", ended.stderr
+    else:
+        caught = ended.returncode in (-signal.SIGSEGV, -signal.SIGABRT) or ended.stderr.startswith("caught:")
+        assert caught, ended.stdout + ended.stderr
