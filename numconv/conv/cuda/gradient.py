@@ -117,8 +117,14 @@ def contract_w(x: Array, y: Array, g: ConvGeometry, precision: str) -> Array:
     with _cuda.on(x):
         w = _cuda.empty(g.w_shape, x.dtype, what="the weights' gradient")
         sums = _cuda.empty((found.workspace,), _sum(dtype), what="the partial sums of the weights' gradient")
-        launch = {"program": found.product, "grid": found.grid, "block": found.block, "shared": found.shared}
-        _cuda.launch(device=device, args=(x, y, sums, found.reduction), **launch)
+        _cuda.launch(
+            program=found.product,
+            device=device,
+            grid=found.grid,
+            block=found.block,
+            args=(x, y, sums, found.reduction),
+            shared=found.shared,
+        )
         grid, block = _cuda.spread(w.size)
         _cuda.launch(program=found.addition, device=device, grid=grid, block=block, args=(sums, w, found.reduction))
     return w
