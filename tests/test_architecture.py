@@ -25,6 +25,7 @@ FOUNDATIONS = {
     "_running",
     "_cuda",
     "_nvrtc",
+    "_cuda_formula",
     "_torch_cuda",
     "_tree",
     "_separable",

@@ -144,7 +144,7 @@ FAULTS = {
     "a sample of the next batch": ("p.n < r.batch && column", "column"),
     "a sample past the edge": ("(unsigned)s2 < (unsigned)r.x_size[2]", "s2 >= 0"),
     "shares one tile apart": ("begin = split * r.tiles * BK", "begin = split * (r.tiles + 1) * BK"),
-    "a share forgotten": ("split < r.splits; ++split) sum", "split < r.splits - 1; ++split) sum"),
+    "a share twice": ("split = blockIdx.y,", "split = max(1, blockIdx.y) - 1,"),
     "a carry lost": ("r.step[2] + carry2", "r.step[2]"),
     "groups see each other": ("x + h * c_in + (column", "x + (column"),
     "rows of a fragment swapped": ("16 * i + g + 8 * (e % 2)]", "16 * i + g + 8 * (e / 2)]"),

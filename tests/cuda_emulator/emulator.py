@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -57,7 +58,7 @@ class Emulator:
     def compile(self, program: Program, device: Device) -> Callable[..., None]:
         """Return a kernel as a function of (grid, block, args, shared)."""
         name = program.name
-        library = ctypes.CDLL(str(_library(program)))
+        library = ctypes.CDLL(str(_library(program.text, program.options)))
         run, sizes = getattr(library, f"cudasim_launch_{name}"), _parameters(library, name)
 
         def kernel(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared: int = 0) -> None:
@@ -136,18 +137,19 @@ def _parameters(library: ctypes.CDLL, name: str) -> list[int]:
     return list(sizes[: getattr(library, f"cudasim_parameters_{name}")(sizes)])
 
 
-def _library(program: Program) -> Path:
+def _library(source: str, options: tuple[str, ...]) -> Path:
     """Compile, or find what was compiled before from the same text."""
     if COMPILER is None:
         raise RuntimeError(MISSING)
-    name, options = program.name, program.options
-    exports = (
+    names = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^()]*\)\s*)?(\w+)\(', source)
+    exports = "".join(
         f'extern "C" __attribute__((visibility("default"))) void cudasim_launch_{name}(const cudasim::Launch* l, void** args)'
         f" {{ cudasim::launch({name}, *l, args); }}\n"
         f'extern "C" __attribute__((visibility("default"))) int cudasim_parameters_{name}(int* sizes)'
         f" {{ return cudasim::parameters({name}, sizes); }}\n"
+        for name in names
     )
-    text = f'#include "cudasim.hpp"\n#line 1 "kernel.cu"\n{program.text}\n#line 1 "exports"\n{exports}'
+    text = f'#include "cudasim.hpp"\n#line 1 "kernel.cu"\n{source}\n#line 1 "exports"\n{exports}'
     key = hashlib.sha256(repr((COMPILER, _FLAGS, options, _SHIM, text)).encode()).hexdigest()[:24]
     cache = _cache()
     library = cache / f"{key}.so"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from numconv._cuda import Program
 
-ROOMS = ("numconv.conv.cuda",)  # each has programs(), which yields an instantiation and the least architecture it is for
+# Each has programs(), which yields instantiations and the least architecture each is for.
+ROOMS = ("numconv.conv.cuda", "numconv._pointwise")
 ARCHITECTURES = ("sm_80", "sm_90a")
 LEDGER = Path(__file__).with_name("registers.json")
 
@@ -21,13 +22,23 @@ LEDGER = Path(__file__).with_name("registers.json")
 @cache
 def shipped() -> dict[str, tuple[Program, str]]:
     """Return every instantiation and the least architecture it is for, by label."""
-    return {label(program): (program, least) for program, least in _programs()}
+    return {f"{unit_of(program)} {program.name}": (program, least) for program, least in _programs()}
 
 
-def label(program: Program) -> str:
-    """Name an instantiation."""
-    source = program.source.name if isinstance(program.source, Path) else "traced"
-    return " ".join((source, program.name, *(f"{name}={value}" for name, value in program.defines)))
+@cache
+def units() -> dict[str, list[tuple[Program, str]]]:
+    """Return what is compiled together: instantiations of one text with the same definitions."""
+    found: dict[str, list[tuple[Program, str]]] = {}
+    for program, least in shipped().values():
+        found.setdefault(unit_of(program), []).append((program, least))
+    return found
+
+
+def unit_of(program: Program) -> str:
+    """Name a text and its definitions."""
+    source = program.source
+    name = source.name if isinstance(source, Path) else source.partition("\n")[0].removeprefix("// ")
+    return " ".join((name, *(f"{name}={value}" for name, value in program.defines)))
 
 
 def _programs() -> Iterator[tuple[Program, str]]:
@@ -35,18 +46,22 @@ def _programs() -> Iterator[tuple[Program, str]]:
         yield from import_module(room).programs()
 
 
-def measured(program: Program, least: str) -> dict[str, int]:
-    """Return the registers that a kernel takes on each architecture."""
+def measured(unit: str) -> dict[str, dict[str, int]]:
+    """Return the registers that each kernel of a unit takes on each architecture, by label."""
     from .nvrtc import compile_for
 
-    meant = ARCHITECTURES[ARCHITECTURES.index(least) :]
-    return {architecture: compile_for(architecture, program).usage[program.name].registers for architecture in meant}
+    found: dict[str, dict[str, int]] = {}
+    for architecture in ARCHITECTURES:
+        meant = [program for program, least in units()[unit] if ARCHITECTURES.index(least) <= ARCHITECTURES.index(architecture)]
+        usage = compile_for(architecture, meant[0]).usage if meant else {}
+        for program in meant:
+            found.setdefault(f"{unit} {program.name}", {})[architecture] = usage[program.name].registers
+    return found
 
 
 if __name__ == "__main__":
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(2) as threads:
-        found = threads.map(lambda item: (item[0], measured(*item[1])), shipped().items())
-        rows = [f"  {json.dumps(name)}: {json.dumps(registers)}" for name, registers in sorted(found)]
-    LEDGER.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+        found = {label: registers for unit in threads.map(measured, units()) for label, registers in unit.items()}
+    LEDGER.write_text("{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(found.items())) + "\n}\n")

@@ -2,7 +2,7 @@
 //
 // Arrays are channels-last, so both factors have their channels in a row and the pixels, which are summed over, down the columns. A
 // block owns BM output channels times BN columns (k, i) of one group and one share of the pixels: its sum goes to a place of its own,
-// and `added` sums the shares in order. Padding is copied as zeros. Groups of STAGES tiles of BK pixels are on their way to shared
+// and `added.cu` sums the shares in order. Padding is copied as zeros. Groups of STAGES tiles of BK pixels are on their way to shared
 // memory while earlier ones are multiplied.
 //
 // KIND says how: 0 FMA of float32 or float64; 1 TF32 on tensor cores; 3 float32 as three TF32 products, the two small ones first;
@@ -17,7 +17,6 @@ struct Reduction {
     long long step[4];        // BK pixels further, as samples and positions along each axis
 };
 
-#ifdef BM
 #define WARPS_N (BN / WN)
 #define THREADS (BM / WM * WARPS_N * 32)
 // Rows are padded so that the lanes of a warp read from different banks.
@@ -260,17 +259,4 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) summed(const Stored* x,
         m += m0 + warp_m, n += n0 + warp_n;
         if (m < c_out && n < columns) to[(long long)m * columns + n] = sum;
     });
-}
-#endif
-
-// w[o][i][k] = sum over splits of partial[split][o][k][i], o counting through all groups. A thread owns one element.
-extern "C" __global__ void added(const Sum* partial, Stored* w, const Reduction r)
-{
-    const long long taps = r.w_size[0] * r.w_size[1] * r.w_size[2], size = r.groups * r.c_out * r.c_in * taps;
-    for (long long at = first_element(); at < size; at += threads()) {
-        Sum sum = 0;
-        for (long long split = 0; split < r.splits; ++split) sum += partial[split * size + at];
-        const long long i = at % r.c_in, k = at / r.c_in % taps, o = at / r.c_in / taps;
-        store(w[(o * r.c_in + i) * taps + k], sum);
-    }
 }

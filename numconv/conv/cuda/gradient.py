@@ -13,6 +13,7 @@ from ..._array import Array
 from ..geometry import ConvGeometry
 
 SOURCE = Path(__file__).with_suffix(".cu")
+ADDED = Path(__file__).with_name("added.cu")
 STAGES = 4
 DEEP = 32  # tiles of pixels that a share has at least, where there are so many: less, and filling the pipeline counts
 LONG = 4096  # pixels that a share has at most, so that rounding grows with fewer terms
@@ -106,7 +107,7 @@ def plan(g: ConvGeometry, dtype: str, precision: str, device: _cuda.Device) -> P
     pad = 4 if dtype == "float64" else 8
     shared = STAGES * deep * (tile.m + tile.n + 2 * pad) * _SIZES[dtype]
     workspace = splits * g.groups * g.c_out * columns
-    addition = _cuda.Program(SOURCE, "added", _cuda.types(dtype))
+    addition = _cuda.Program(ADDED, "added", _cuda.types(dtype))
     return Plan(program, addition, (blocks, splits), (tile.threads,), shared, workspace, reduction)
 
 
@@ -141,7 +142,7 @@ def programs() -> Iterator[tuple[_cuda.Program, str]]:
         if _large(dtype, precision):
             yield _product(dtype, precision, LARGE, (wide, wide)), "sm_80"
     for dtype in _SIZES:
-        yield _cuda.Program(SOURCE, "added", _cuda.types(dtype)), "sm_80"
+        yield _cuda.Program(ADDED, "added", _cuda.types(dtype)), "sm_80"
 
 
 def _product(dtype: str, precision: str, tile: Tile, vectors: tuple[int, ...]) -> _cuda.Program:
