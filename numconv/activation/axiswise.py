@@ -14,7 +14,7 @@ from .widened import widened
 
 
 class Softmaxes(Protocol):
-    """What a device provides, for float32 and float64 arrays that have entries along the axis."""
+    """What a device provides, for floats of 32 or 64 bits (on a GPU, 16 too) and arrays that have entries along the axis."""
 
     def softmax(self, xp: ModuleType, x: Array, axis: int) -> Array:
         """exp(x) / sum of exp(x) along an axis, both scaled by exp(-max(x))."""
@@ -31,7 +31,7 @@ class Softmaxes(Protocol):
 
 def drawer(xp: Any, x: Array) -> Softmaxes:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
-    return _lend.kernels(xp, x, f"{__package__}.cpu", generic)  # type: ignore[no-any-return]
+    return _lend.kernels(xp, x, f"{__package__}.cpu", generic, f"{__package__}.cuda")  # type: ignore[no-any-return]
 
 
 def softmax(x: Array, *, axis: int = -1) -> Array:

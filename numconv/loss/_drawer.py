@@ -28,4 +28,4 @@ class Losses(Protocol):
 
 def drawer(xp: Any, x: Array) -> Losses:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
-    return _lend.kernels(xp, x, f"{__package__}.cpu", generic)  # type: ignore[no-any-return]
+    return _lend.kernels(xp, x, f"{__package__}.cpu", generic, f"{__package__}.cuda")  # type: ignore[no-any-return]
