@@ -100,6 +100,9 @@ class Backend(Protocol):
     def contiguous(self, a: Array) -> Array:
         """Return `a` as C-contiguous; itself if it already is."""
 
+    def address(self, a: Array) -> int:
+        """Return where the first element of `a` is."""
+
 
 class CupyBackend:
     """Kernels compiled by NVRTC, or by CuPy where that is not found, and launched on CuPy's current stream."""
@@ -151,6 +154,10 @@ class CupyBackend:
         """Return `a` as C-contiguous; itself if it already is."""
         return _cupy().ascontiguousarray(a)
 
+    def address(self, a: Array) -> int:
+        """Return where the first element of `a` is."""
+        return a.data.ptr  # type: ignore[no-any-return]
+
 
 backend: Backend = CupyBackend()
 
@@ -173,6 +180,11 @@ def on(a: Array) -> AbstractContextManager[Any]:
 def contiguous(a: Array) -> Array:
     """Return `a` as C-contiguous; itself if it already is."""
     return backend.contiguous(a)
+
+
+def address(a: Array) -> int:
+    """Return where the first element of `a` is; how kernels may read it depends on what it is a multiple of."""
+    return backend.address(a)
 
 
 def empty(shape: tuple[int, ...], dtype: Any, *, what: str) -> Array:

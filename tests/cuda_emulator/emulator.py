@@ -88,6 +88,10 @@ class Emulator:
         copy[...] = a
         return copy
 
+    def address(self, a: Any) -> int:
+        """Return where the first element of `a` is."""
+        return int(getattr(a, "on_host", a).ctypes.data)
+
 
 def guarded(shape: tuple[int, ...], dtype: Any, *, poisoned: bool = True) -> np.ndarray[Any, Any]:
     """Return an array whose last element is followed by an unreadable page: one element past the end is a SIGSEGV.
