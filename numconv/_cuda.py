@@ -88,6 +88,9 @@ class Backend(Protocol):
     def device(self, a: Array) -> Device:
         """Return what is known of the GPU that holds `a`."""
 
+    def present(self) -> Device:
+        """Return what is known of the GPU where arrays are created."""
+
     def compile(self, program: Program, device: Device) -> Kernel:
         """Compile a kernel for a device."""
 
@@ -110,6 +113,10 @@ class CupyBackend:
     def device(self, a: Array) -> Device:
         """Return what is known of the GPU that holds `a`."""
         return _properties(a.device.id)
+
+    def present(self) -> Device:
+        """Return what is known of the GPU where arrays are created."""
+        return _properties(_cupy().cuda.Device().id)
 
     def compile(self, program: Program, device: Device) -> Kernel:
         """Compile a kernel, or load what any process compiled before.
@@ -170,6 +177,11 @@ def types(dtype: Any) -> tuple[tuple[str, str], ...]:
 def device(a: Array) -> Device:
     """Return what is known of the GPU that holds `a`."""
     return backend.device(a)
+
+
+def present() -> Device:
+    """Return what is known of the GPU where arrays are created."""
+    return backend.present()
 
 
 def on(a: Array) -> AbstractContextManager[Any]:

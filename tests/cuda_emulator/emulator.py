@@ -55,6 +55,10 @@ class Emulator:
         """Return what plans are told of the GPU."""
         return self.gpu
 
+    def present(self) -> Device:
+        """Return what plans are told of the GPU."""
+        return self.gpu
+
     def compile(self, program: Program, device: Device) -> Callable[..., None]:
         """Return a kernel as a function of (grid, block, args, shared)."""
         name = program.name

@@ -8,6 +8,7 @@ from typing import Any
 
 from ... import _cuda
 from ..._array import Array
+from ..contractions import Step
 from ..geometry import ConvGeometry
 from . import layout
 from .plan import METHODS, plan
@@ -39,6 +40,11 @@ class Drawer:
     def contract_w(self, x: Array, y: Array, g: ConvGeometry) -> Array:
         """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]."""
         return self._answer("contract_w", (x, y), g, None, False)
+
+    def explain(self, contraction: str, g: ConvGeometry, dtype: Any) -> Step:
+        """Say what a call would do on the present device, for arrays with channels first."""
+        _, found = plan(Problem(contraction, g, str(dtype), self.precision, _cuda.present()), self.methods)
+        return Step(found.method, found.tile, found.workspace, found.error)
 
     def plan(self, contraction: str, given: tuple[Array, Array], g: ConvGeometry) -> tuple[Problem, ModuleType, Plan]:
         """Say what would be computed, by which method, and how."""
