@@ -277,18 +277,28 @@ struct Doubles {
     }
 };
 
-// Without tensor cores: every product and sum of float32 as IEEE 754 has it. A warp is 4 x 8 threads.
+// Without tensor cores: every product and sum of float32 as IEEE 754 has it, a long sum as the sum of short ones. A warp is 4 x 8
+// threads.
 struct Ieee {
     static constexpr int M = WARP_M / 4, N = WARP_N / 8, ROWS = M, COLUMNS = N;
     static constexpr bool PAIRS = false;
     struct alignas(4 * sizeof(Stored)) Four {
         Stored x[4];
     };
-    Sum sum[M][N] = {};
+    static constexpr int SHORT = 4;  // steps of 64 bytes
+    Sum sum[M][N] = {}, total[M][N] = {};
+    int steps = 0;
     __device__ static int row(int i, int lane) { return 4 * i + lane / 8; }
     __device__ static int column(int j, int lane) { return 8 * j + lane % 8; }
-    __device__ Sum value(int i, int j) const { return sum[i][j]; }
-    __device__ void settle() {}
+    __device__ Sum value(int i, int j) const { return total[i][j]; }
+    __device__ void settle()
+    {
+        steps = 0;
+#pragma unroll
+        for (int i = 0; i < M; ++i)
+#pragma unroll
+            for (int j = 0; j < N; ++j) total[i][j] += sum[i][j], sum[i][j] = 0;
+    }
     __device__ void multiply(const char* a, const char* b, int lane)
     {
 #pragma unroll
@@ -305,6 +315,7 @@ struct Ieee {
                     for (int j = 0; j < N; ++j) sum[i][j] += widened(of_a.x[e]) * widened(of_b[j].x[e]);
             }
         }
+        if (++steps == SHORT) settle();
     }
 };
 

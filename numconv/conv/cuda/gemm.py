@@ -42,7 +42,8 @@ _ROW, _STAGES, _THREADS = 64, 4, 128  # as in gemm.cu
 _RATES = {"Halves": 1270.0, "Tf32": 635.0, "Thrice": 212.0, "Doubles": 100.0, "Ieee": 77.0}
 _BYTES_A_CLOCK, _AROUND, _LEAST_STEP = 40, 2000, 120
 _COPY = {16: 1.0, 8: 1.5, 4: 2.5, 2: 6.0}  # how much longer the copies of a step take in small pieces
-_ERRORS = {"Tf32": 3e-4, "Thrice": 3e-7, "Doubles": 2e-16, "Ieee": 2e-7}
+_ERRORS = {"Tf32": 3e-4, "Thrice": 2e-7, "Ieee": 2e-7}  # seen on the emulator, for sums of up to 4608 products
+_ROUNDED = {"float16": 2.1e-4, "bfloat16": 1.7e-3}
 
 
 class Gather(NamedTuple):
@@ -185,7 +186,7 @@ def _with(problem: Problem, chunk_of: tuple[int, int], tile: tuple[int, int]) ->
     seconds = (
         LAUNCH * (2 + (not problem.last[0])) + 2 * (turned + weights) / BANDWIDTH + rounds * (steps * step + _AROUND) / CLOCK
     )
-    error = _ERRORS.get(multiply, 0) if size > 2 else {"float16": 2e-4, "bfloat16": 1.7e-3}[problem.dtype]
+    error = _ROUNDED.get(problem.dtype) or _ERRORS.get(multiply) or 3e-17 * (prod(gather.taps) * channels) ** 0.5
     how = How(_program(problem.dtype, multiply, tile, chunk), grid, shared, channels, gather)
     return Plan("gemm", f"{tile[0]}x{tile[1]} {multiply.lower()}", turned + weights, error, seconds, how)
 
