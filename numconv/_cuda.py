@@ -88,6 +88,9 @@ class Backend(Protocol):
     def device(self, a: Array) -> Device:
         """Return what is known of the GPU that holds `a`."""
 
+    def present(self) -> Device:
+        """Return what is known of the GPU where arrays are created."""
+
     def compile(self, program: Program, device: Device) -> Kernel:
         """Compile a kernel for a device."""
 
@@ -100,6 +103,9 @@ class Backend(Protocol):
     def contiguous(self, a: Array) -> Array:
         """Return `a` as C-contiguous; itself if it already is."""
 
+    def address(self, a: Array) -> int:
+        """Return where the first element of `a` is."""
+
 
 class CupyBackend:
     """Kernels compiled by NVRTC, or by CuPy where that is not found, and launched on CuPy's current stream."""
@@ -107,6 +113,10 @@ class CupyBackend:
     def device(self, a: Array) -> Device:
         """Return what is known of the GPU that holds `a`."""
         return _properties(a.device.id)
+
+    def present(self) -> Device:
+        """Return what is known of the GPU where arrays are created."""
+        return _properties(_cupy().cuda.Device().id)
 
     def compile(self, program: Program, device: Device) -> Kernel:
         """Compile a kernel, or load what any process compiled before.
@@ -151,6 +161,10 @@ class CupyBackend:
         """Return `a` as C-contiguous; itself if it already is."""
         return _cupy().ascontiguousarray(a)
 
+    def address(self, a: Array) -> int:
+        """Return where the first element of `a` is."""
+        return a.data.ptr  # type: ignore[no-any-return]
+
 
 backend: Backend = CupyBackend()
 
@@ -165,6 +179,11 @@ def device(a: Array) -> Device:
     return backend.device(a)
 
 
+def present() -> Device:
+    """Return what is known of the GPU where arrays are created."""
+    return backend.present()
+
+
 def on(a: Array) -> AbstractContextManager[Any]:
     """Make the device of `a` the one where arrays are created and kernels are compiled and run."""
     return backend.on(a)
@@ -173,6 +192,11 @@ def on(a: Array) -> AbstractContextManager[Any]:
 def contiguous(a: Array) -> Array:
     """Return `a` as C-contiguous; itself if it already is."""
     return backend.contiguous(a)
+
+
+def address(a: Array) -> int:
+    """Return where the first element of `a` is; how kernels may read it depends on what it is a multiple of."""
+    return backend.address(a)
 
 
 def empty(shape: tuple[int, ...], dtype: Any, *, what: str) -> Array:

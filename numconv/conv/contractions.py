@@ -15,7 +15,7 @@ from .._window import frozen
 from .geometry import ConvGeometry
 
 METHODS = ("auto", "direct", "winograd", "fft")
-PRECISIONS = ("default", "highest")
+PRECISIONS = ("default", "highest", "tf32", "ieee")  # on the CPU the third is the first, and the fourth the second
 
 
 class Contractions(Protocol):
@@ -58,7 +58,7 @@ def drawer(
         return _stack(x.dtype, method, precision, padding_mode, rank)  # type: ignore[no-any-return]
     method, modes = _method(method, precision), _border.modes(padding_mode, rank)
     if (found := _lend.loan(xp, x)) is not None:
-        by = _for_cuda(found.dtype, method, modes) if found.on_gpu else _for_numpy(found.dtype, method, modes)
+        by = _for_cuda(found.dtype, method, precision, modes) if found.on_gpu else _for_numpy(found.dtype, method, modes)
         return _lend.lent(by, found)  # type: ignore[no-any-return]
     library = _array.library(xp)
     if library == "jax" and _lend.is_traced(x):
@@ -66,7 +66,7 @@ def drawer(
     if library == "dask":
         return _room("dask").Dask(method, modes)  # type: ignore[no-any-return]
     if library == "cupy" and x.dtype.kind not in "iu":
-        return _for_cuda(x.dtype, method, modes)  # type: ignore[no-any-return]
+        return _for_cuda(x.dtype, method, precision, modes)  # type: ignore[no-any-return]
     if method not in ("auto", "direct"):
         raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {x.dtype} of {xp.__name__}")
     return _with_border(_room("generic"), modes)
@@ -98,11 +98,11 @@ def _for_numpy(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
 
 
 @lru_cache(64)
-def _for_cuda(dtype: Any, method: str, modes: tuple[str, ...]) -> Any:
+def _for_cuda(dtype: Any, method: str, precision: str, modes: tuple[str, ...]) -> Any:
     """Stack what stands between arrays on a GPU and the kernels, which know three axes."""
     if method not in ("auto", "direct"):
         raise ValueError(f"method={method!r} is for arrays on the CPU that kernels can read; got {dtype} on a GPU")
-    by = _room("cuda")
+    by = _room("cuda").by(precision)
     by = _room("leading").Leading(by) if len(modes) > 3 else by
     return _with_border(_room("complexes").Complex(by) if dtype.kind == "c" else by, modes)
 
@@ -116,9 +116,9 @@ def _method(method: str, precision: str) -> str:
     for name, value, words in (("method", method, METHODS), ("precision", precision, PRECISIONS)):
         if value not in words:
             raise ValueError(f"{name}={value!r}; needed one of {', '.join(map(repr, words))}")
-    if precision == "highest":
+    if precision in ("highest", "ieee"):
         if method not in ("auto", "direct"):
-            raise ValueError(f"method={method!r} rounds more than precision='highest' allows; needed 'auto' or 'direct'")
+            raise ValueError(f"method={method!r} rounds more than precision={precision!r} allows; needed 'auto' or 'direct'")
         return "direct"
     return method
 

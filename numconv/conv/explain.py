@@ -47,8 +47,9 @@ def explain(f: Callable[..., Any], x: Array, w: Array, b: Array | None = None, *
     Returns
     -------
     Explanation
-        With fields `forward`, `input_grad` and `weight_grad`. Each has `method` ("direct", "winograd" or "fft", or the name of
-        the drawer where there is no choice), `tile` (the shape of the innermost loop), `workspace` (bytes of memory beside
+        With fields `forward`, `input_grad` and `weight_grad`. Each has `method` ("direct", "winograd" or "fft"; on a GPU the
+        name of a method of docs/cuda.md; the name of the drawer where there is no choice), `tile` (the shape of the innermost
+        loop, or of what a block of a GPU makes), `workspace` (bytes of memory beside
         arguments and result, on the present number of threads) and `error` (the expected root mean square of the rounding error,
         relative to that of the result, for independent numbers; None where nothing is known).
 

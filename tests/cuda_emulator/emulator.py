@@ -55,6 +55,10 @@ class Emulator:
         """Return what plans are told of the GPU."""
         return self.gpu
 
+    def present(self) -> Device:
+        """Return what plans are told of the GPU."""
+        return self.gpu
+
     def compile(self, program: Program, device: Device) -> Callable[..., None]:
         """Return a kernel as a function of (grid, block, args, shared)."""
         name = program.name
@@ -87,6 +91,10 @@ class Emulator:
         copy = guarded(a.shape, a.dtype)
         copy[...] = a
         return copy
+
+    def address(self, a: Any) -> int:
+        """Return where the first element of `a` is."""
+        return int(getattr(a, "on_host", a).ctypes.data)
 
 
 def guarded(shape: tuple[int, ...], dtype: Any, *, poisoned: bool = True) -> np.ndarray[Any, Any]:

@@ -95,7 +95,11 @@ template <int N> void copy_wait()
     cudasim::copies_land(landed);
 }
 
-inline unsigned tf32_bits(float x) { return (__float_as_uint(x) + 0x1000u) & 0xffffe000u; }
+inline unsigned tf32_bits(float x)
+{
+    if (x != x) return 0x7fc00000u;  // rounded as a number, the NaN that memory is poisoned with would become 0
+    return (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
+}
 inline float float_of_half_bits(unsigned short h)
 {
     _Float16 x;

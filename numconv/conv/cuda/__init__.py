@@ -1,7 +1,18 @@
-"""The three contractions on a GPU."""
+"""The three contractions on a GPU, by several methods."""
 
 from __future__ import annotations
 
-from .plain import contract_w, contract_x, contract_y, programs
+from collections.abc import Iterator
 
-__all__ = ["contract_w", "contract_x", "contract_y", "programs"]
+from ... import _cuda
+from . import layout
+from .drawer import Drawer, by
+from .plan import METHODS
+
+__all__ = ["Drawer", "by", "programs"]
+
+
+def programs() -> Iterator[tuple[_cuda.Program, str]]:
+    """Yield every instantiation there is, and the least architecture it is for."""
+    for module in (layout, *METHODS):
+        yield from module.programs()

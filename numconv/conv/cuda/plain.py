@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 from ... import _cuda
 from ..._array import Array
 from ..finish import finished
 from ..geometry import ConvGeometry
+from .problem import CLOCK, LAUNCH, Plan, Problem
 
 SOURCE = Path(__file__).with_suffix(".cu")
 
@@ -26,6 +28,25 @@ def contract_x(y: Array, w: Array, g: ConvGeometry, b: Array | None = None, rect
 def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i, stride*p + dilation*k - pad_lo]."""
     return _answer("contract_w", (x, y), g.w_shape, g)
+
+
+def plan(problem: Problem) -> Plan:
+    """Say how: there is one way. A multiplication waits for its two reads, and a thread has nothing else to do."""
+    g = problem.g
+    answer = {"contract_y": g.y_shape, "contract_x": g.x_shape, "contract_w": g.w_shape}[problem.contraction]
+    terms = g.flops / 2 / max(prod(answer), 1)
+    rounds = -(-prod(answer) // (problem.device.multiprocessors * 2048))  # so many threads are at work at a time
+    clocks = terms * rounds * (160 if problem.dtype == "float64" else 80)  # a prediction
+    unit = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}[problem.dtype]
+    return Plan("plain", "one element", 0, unit * (1 if problem.itemsize == 2 else 2), LAUNCH + clocks / CLOCK)
+
+
+def run(problem: Problem, found: Plan, given: tuple[Array, Array], b: Array | None, rectify: bool) -> Array:
+    """Compute a contraction."""
+    first, second = given
+    if problem.contraction == "contract_w":
+        return contract_w(first, second, problem.g)
+    return (contract_y if problem.contraction == "contract_y" else contract_x)(first, second, problem.g, b, rectify)
 
 
 def programs() -> Iterator[tuple[_cuda.Program, str]]:
