@@ -113,12 +113,21 @@ def is_traced(x: Array) -> bool:
     return isinstance(x, jax.core.Tracer)
 
 
-def native(xp: ModuleType, x: Array, f: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return `f`, a function of NumPy's arrays of float32 or float64, for arrays like `x`; None where they cannot be lent."""
+def native(
+    xp: ModuleType, x: Array, cpu: Callable[..., Any], cuda: Callable[..., Any] | None = None
+) -> Callable[..., Any] | None:
+    """Return a function for arrays like `x`; None where they cannot be lent to one.
+
+    It is `cpu`, of NumPy's arrays of float32 or float64, or `cuda`, if there is one, of CuPy's.
+    """
     if type(x) is np.ndarray and x.dtype in _KERNELS:
-        return f
+        return cpu
+    if library(xp) == "cupy":
+        return cuda if device(xp, x.dtype) == "cuda" else None
     found = loan(xp, x)
-    return None if found is None or found.on_gpu or found.dtype not in _KERNELS else Lent(None, found).function(f)
+    if found is not None and found.on_gpu:
+        return None if cuda is None or found.dtype.kind == "c" else Lent(None, found).function(cuda)
+    return None if found is None or found.dtype not in _KERNELS else Lent(None, found).function(cpu)
 
 
 @lru_cache(128)

@@ -88,6 +88,14 @@ class Emulator:
         copy[...] = a
         return copy
 
+    def put(self, a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return a guarded copy."""
+        return Emulator.contiguous(self, a)
+
+    def stream(self) -> int:
+        """There is one stream."""
+        return 0
+
 
 def guarded(shape: tuple[int, ...], dtype: Any, *, poisoned: bool = True) -> np.ndarray[Any, Any]:
     """Return an array whose last element is followed by an unreadable page: one element past the end is a SIGSEGV.
