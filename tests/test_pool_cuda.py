@@ -15,6 +15,7 @@ from ml_dtypes import bfloat16, finfo
 
 from numconv import _cuda, pool
 from numconv.pool import cuda, generic, geometry
+from numconv.pool.cuda import planes
 
 from .cuda_emulator.emulator import MISSING, Emulator
 from .cuda_emulator.stand_in import ndarray, stand_in
@@ -243,6 +244,44 @@ def test_unpooling_cupy_arrays(dtype):
     assert not unequal("samples", again, y)
     assert not unequal("unpooled", back, pool.max_unpool(wide(y), indices, 3, output_size=(7, 8), stride=2, padding=1))
     assert back.dtype == again.dtype == DTYPES[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(2, 3, 1), (3, 5, 9, 7), (2, 1, 7, 9, 11), (0, 2, 4), (1, 1, 2311)])
+def test_means_of_planes(shape, dtype, monkeypatch):
+    monkeypatch.setattr(_cuda, "MOST_BLOCKS", 4)
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype(DTYPES[dtype])
+    answers = []
+    for seed in SEEDS:
+        with stand_in(seed) as cupy:
+            y, pullback = pool.global_avg_pool_vjp(cupy.asarray(x))
+            dx = pullback(y)
+            assert _cuda.backend.launches == (x.size > 0)
+            answers.append((y.get(), dx.get()))
+    assert len({y.tobytes() for y, _ in answers}) == 1
+    y, dx = answers[0]
+    assert y.dtype == dx.dtype == x.dtype
+    expected, pullback = pool.global_avg_pool_vjp(wide(x))
+    assert not error(y, expected, np.abs(wide(x)).mean(axis=tuple(range(2, x.ndim))), 40)  # terms of a thread, then of the block
+    np.testing.assert_allclose(wide(dx), pullback(wide(y)), rtol=2 * float(finfo(x.dtype).eps), atol=6e-8)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("q += blockDim.x", "q += blockDim.x + 1"),
+        ("i += gridDim.x", "i += g.planes"),
+        ("block_sum(sum, scratch)", "warp_sum(sum)"),
+    ],
+)
+def test_planted_faults_in_means_of_planes(old, new, monkeypatch, tmp_path):
+    text = planes.SOURCE.read_text()
+    assert old in text
+    (tmp_path / "planes.cu").write_text(text.replace(old, new))
+    monkeypatch.setattr(planes, "SOURCE", tmp_path / "planes.cu")
+    monkeypatch.setattr(_cuda, "MOST_BLOCKS", 2)
+    x = np.random.default_rng(0).uniform(0, 1, (3, 2, 17, 31)).astype(np.float32)
+    assert not np.allclose(planes.means(x), x.mean(axis=(2, 3)))
 
 
 FAULTS = {

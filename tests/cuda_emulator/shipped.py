@@ -14,7 +14,7 @@ from pathlib import Path
 from numconv._cuda import Program
 
 # Each has programs(), which yields an instantiation and the least architecture it is for.
-ROOMS = ("numconv.conv.cuda", "numconv.pool.cuda", "numconv._axis_map_cuda")
+ROOMS = ("numconv.conv.cuda", "numconv.pool.cuda", "numconv.pool.cuda.planes", "numconv._axis_map_cuda")
 ARCHITECTURES = ("sm_80", "sm_90a")
 LEDGER = Path(__file__).with_name("registers.json")
 
