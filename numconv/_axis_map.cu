@@ -17,7 +17,7 @@ struct Along {
     long long outer, size, out, inner, entries, by_out, by_inner;
 };
 
-extern "C" __global__ void along(const Stored* x, const int* source, const Sum* weight, Stored* y, const Along g)
+extern "C" __global__ void along(const Stored* x, const Index* source, const Sum* weight, Stored* y, const Along g)
 {
     const Index out = g.out, inner = g.inner;
     for (long long e = first_element(); e < g.outer * g.out * g.inner; e += threads()) {

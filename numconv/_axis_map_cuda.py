@@ -42,10 +42,12 @@ def apply(source: Matrix, weight: Matrix, x: Array, axis: int) -> Array:
         device = _cuda.device(x)
         y = _cuda.empty((*shape[:axis], g.out, *shape[axis + 1 :]), x.dtype, what="a linear map along one axis")
         sums = np.float64 if x.dtype == np.float64 else np.float32
-        lists = _cuda.kept(source, np.int32, device), _cuda.kept(weight, sums, device)
+        chosen = program(g, x.dtype)
+        indices = np.int64 if ("WIDE", 1) in chosen.defines else np.int32
+        lists = _cuda.kept(source, indices, device), _cuda.kept(weight, sums, device)
         grid, block = _cuda.spread(y.size)
         args = (_cuda.contiguous(x), *lists, y, g)
-        _cuda.launch(program=program(g, x.dtype), device=device, grid=grid, block=block, args=args)
+        _cuda.launch(program=chosen, device=device, grid=grid, block=block, args=args)
     return y
 
 

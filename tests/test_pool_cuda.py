@@ -17,7 +17,7 @@ from numconv import _cuda, pool
 from numconv.pool import cuda, generic, geometry
 from numconv.pool.cuda import planes
 
-from .cuda_emulator.emulator import MISSING, Emulator
+from .cuda_emulator.emulator import MISSING, Emulator, guarded
 from .cuda_emulator.stand_in import ndarray, stand_in
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -139,6 +139,38 @@ def test_indices_of_64_bits(case, monkeypatch):
     monkeypatch.setattr(cuda, "_program", lambda name, dtype, wide: program(name, dtype, True))
     for seed in SEEDS:
         assert not fault(geometry_of(case), np.float32, seed)
+
+
+class _Sparse(Emulator):
+    """Leaves inputs where they are: arrays too large to copy."""
+
+    def contiguous(self, a):
+        return a
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "stride"), [((1, 1, 3_000_000_000), (2,), 1_499_999_999), ((2, 1, 40_000, 40_000), (2, 1), 39_998)]
+)
+def test_indices_past_32_bits(shape, window, stride):
+    """In an array of 12 GB that takes memory only where it is touched."""
+    g = geometry.pool(shape, window, stride, "valid", 1)
+    try:
+        x = guarded(shape, np.float32, poisoned=False)
+    except MemoryError as error:
+        pytest.skip(str(error))
+    _cuda.backend = _Sparse()
+    expected = np.arange(1, prod(g.y_shape) + 1, dtype=np.float32).reshape(g.y_shape)
+    at = np.zeros(g.y_shape, np.int64)
+    for p in np.ndindex(g.y_shape):
+        q = [n * stride for n in p[2:]]
+        q[0] += 1  # the second tap wins
+        x[(*p[:2], *q)] = expected[p]
+        at[p] = np.ravel_multi_index(q, shape[2:])
+    y, indices = cuda.max_with_indices(x, g)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(indices, at)
+    np.testing.assert_array_equal(cuda.gather(x, indices, g), expected)
+    np.testing.assert_array_equal(cuda.mean_y(x, g, True), expected / 2)
 
 
 def test_when_indices_have_64_bits():

@@ -14,7 +14,7 @@ from ml_dtypes import bfloat16, finfo
 
 from numconv import _axis_map_cuda, _cuda, _separable, pool, resize, resize_vjp
 
-from .cuda_emulator.emulator import MISSING, Emulator
+from .cuda_emulator.emulator import MISSING, Emulator, guarded
 from .cuda_emulator.stand_in import ndarray, stand_in
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -75,6 +75,28 @@ def test_indices_of_64_bits(monkeypatch):
     monkeypatch.setattr(_axis_map_cuda, "program", lambda g, dtype: _axis_map_cuda._program(dtype, True))
     for case in CASES:
         assert not fault(case, np.float32, 2)
+
+
+class _Sparse(Emulator):
+    """Leaves inputs where they are: arrays too large to copy."""
+
+    def contiguous(self, a):
+        return a
+
+
+def test_indices_past_32_bits():
+    """In an array of 12 GB that takes memory only where it is touched."""
+    try:
+        x = guarded((2, 1_500_000_000), np.float32, poisoned=False)
+        longest = guarded((3_000_000_000, 1), np.float32, poisoned=False)
+    except MemoryError as error:
+        pytest.skip(str(error))
+    _cuda.backend = _Sparse()
+    x[0, 7], x[1, 1_499_999_998] = 2.0, 3.0
+    source, weight = np.asarray([[7, 1_499_999_998]]), np.asarray([[0.5, 0.25]])
+    np.testing.assert_array_equal(_axis_map_cuda.apply(source, weight, x, 1), [[1.0, 0.0], [0.0, 0.75]])
+    longest[2_999_999_999] = 5.0
+    np.testing.assert_array_equal(_axis_map_cuda.apply(source * 2 + 3, weight, longest, 0), [[0.0], [1.25]])
 
 
 def test_when_indices_have_64_bits():
