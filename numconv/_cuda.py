@@ -106,6 +106,12 @@ class Backend(Protocol):
     def address(self, a: Array) -> int:
         """Return where the first element of `a` is."""
 
+    def put(self, a: np.ndarray[Any, Any]) -> Array:
+        """Return a copy of NumPy's array on the GPU."""
+
+    def stream(self) -> int:
+        """Return which queue of work is the current one."""
+
 
 class CupyBackend:
     """Kernels compiled by NVRTC, or by CuPy where that is not found, and launched on CuPy's current stream."""
@@ -165,6 +171,14 @@ class CupyBackend:
         """Return where the first element of `a` is."""
         return a.data.ptr  # type: ignore[no-any-return]
 
+    def put(self, a: np.ndarray[Any, Any]) -> Array:
+        """Return a copy of NumPy's array on the GPU."""
+        return _cupy().asarray(a)
+
+    def stream(self) -> int:
+        """Return which queue of work is the current one."""
+        return int(_cupy().cuda.get_current_stream().ptr)
+
 
 backend: Backend = CupyBackend()
 
@@ -211,6 +225,19 @@ def empty(shape: tuple[int, ...], dtype: Any, *, what: str) -> Array:
 def spread(elements: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return a grid and a block of at least `elements` threads, or as many as a grid can have: kernels stride over the rest."""
     return (min(-(-elements // BLOCK), MOST_BLOCKS),), (BLOCK,)
+
+
+def reciprocal(d: int) -> int:
+    """Return m + (s << 32) with n // d = n * m >> 32 + s for all n below 2**31, for d from 2 on (Granlund & Montgomery, 1994)."""
+    if not 1 < d < 1 << 31:
+        return 0
+    bits = (d - 1).bit_length()
+    return -(-(1 << 31 + bits) // d) | bits - 1 << 32
+
+
+def kept(table: np.ndarray[Any, Any], dtype: Any, device: Device) -> Array:
+    """Return a NumPy array that nobody changes as one on a GPU: copied there once for each stream, so none waits for another."""
+    return _kept(backend, _Same(table), np.dtype(dtype), device, backend.stream())
 
 
 def launch(
@@ -286,6 +313,24 @@ _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 @cache
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
+
+
+class _Same:
+    """An array as the key of a cache: it is equal to itself alone."""
+
+    def __init__(self, a: np.ndarray[Any, Any]) -> None:
+        self.a = a
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.a is other.a
+
+    def __hash__(self) -> int:
+        return id(self.a)
+
+
+@lru_cache(256)
+def _kept(on: Backend, table: _Same, dtype: np.dtype[Any], device: Device, stream: int) -> Array:
+    return on.put(np.ascontiguousarray(table.a, dtype))
 
 
 @cache

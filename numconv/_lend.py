@@ -122,12 +122,18 @@ def native(
     """
     if type(x) is np.ndarray and x.dtype in _KERNELS:
         return cpu
+    if cuda is not None and (function := on_gpu(xp, x, cuda)) is not None:
+        return function
+    found = loan(xp, x)
+    return None if found is None or found.on_gpu or found.dtype not in _KERNELS else Lent(None, found).function(cpu)
+
+
+def on_gpu(xp: ModuleType, x: Array, cuda: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return `cuda`, a function of CuPy's arrays that kernels take, for arrays like `x`; None where they cannot be lent to it."""
     if library(xp) == "cupy":
         return cuda if device(xp, x.dtype) == "cuda" else None
     found = loan(xp, x)
-    if found is not None and found.on_gpu:
-        return None if cuda is None or found.dtype.kind == "c" else Lent(None, found).function(cuda)
-    return None if found is None or found.dtype not in _KERNELS else Lent(None, found).function(cpu)
+    return Lent(None, found).function(cuda) if found is not None and found.on_gpu and found.dtype.kind != "c" else None
 
 
 @lru_cache(128)

@@ -50,7 +50,7 @@ def axis_map(size: int, source: Matrix, weight: Matrix) -> AxisMap:
 def apply(m: AxisMap, x: Array, axis: int) -> Array:
     """Return x with the map applied along one axis, counted from the front."""
     xp = array_namespace(x)
-    if (kernel := _lend.native(xp, x, _apply)) is not None:
+    if (kernel := _lend.native(xp, x, _apply, _apply_on_gpu)) is not None:
         return kernel(m, x, axis)
     y: Array = None
     for source, weight in zip(m.source, m.weight, strict=True):
@@ -66,6 +66,12 @@ def _apply(m: AxisMap, x: Array, axis: int) -> Array:
     from . import _axis_map
 
     return _axis_map.apply(m.source, m.weight, x, axis)
+
+
+def _apply_on_gpu(m: AxisMap, x: Array, axis: int) -> Array:
+    from . import _axis_map_cuda
+
+    return _axis_map_cuda.apply(m.source, m.weight, x, axis)
 
 
 def apply_trailing(maps: tuple[AxisMap | None, ...], x: Array) -> Array:

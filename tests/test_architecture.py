@@ -31,6 +31,7 @@ FOUNDATIONS = {
     "_tree",
     "_separable",
     "_axis_map",
+    "_axis_map_cuda",
     "_memory",
     "_border",
     "_lend",

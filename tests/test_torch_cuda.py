@@ -46,6 +46,33 @@ def test_convolution(cupy, monkeypatch, dtype):
         np.testing.assert_allclose(got.double().numpy(), wanted, rtol=0, atol=60 * eps * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: numconv.max_pool_vjp(x, 3, stride=2, padding=1),
+        lambda x: numconv.max_pool_vjp(x, 17, stride=4, padding=8, padding_mode="reflect"),
+        lambda x: numconv.avg_pool_vjp(x, 3, stride=2, padding=1, count_include_pad=False),
+        lambda x: numconv.global_avg_pool_vjp(x),
+        lambda x: numconv.adaptive_avg_pool_vjp(x, 4),
+        lambda x: numconv.resize_vjp(x, (7, 19), mode="cubic"),
+    ],
+    ids=["max", "max_of_many", "avg", "global", "adaptive", "resize"],
+)
+def test_pooling_and_resizing(cupy, function, dtype):
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.integers(-40, 40, (2, 2, 12, 11)) / 8).to(getattr(torch, dtype))
+    y, pullback = function(x)
+    dx = pullback(y)
+    assert _cuda.backend.launches
+    assert type(y) is type(dx) is torch.Tensor
+    assert y.dtype == dx.dtype == x.dtype
+    expected, pullback = function(x.double().numpy())
+    tolerance = 30 * torch.finfo(x.dtype).eps
+    np.testing.assert_allclose(y.double().numpy(), expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(dx.double().numpy(), pullback(y.double().numpy()), rtol=tolerance, atol=tolerance)
+
+
 def test_memory_is_shared(cupy):
     t = torch.zeros(5)
     loan = _torch_cuda.loan(torch, t)

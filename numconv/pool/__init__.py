@@ -66,7 +66,7 @@ def drawer(xp: Any, x: Array) -> Pools:
         from .dask import Dask
 
         return Dask(drawer)
-    return _lend.kernels(xp, x, f"{__name__}.cpu", generic)  # type: ignore[no-any-return]
+    return _lend.kernels(xp, x, f"{__name__}.cpu", generic, f"{__name__}.cuda")  # type: ignore[no-any-return]
 
 
 def max_pool(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from .. import _array
+from .. import _array, _lend
 from .._array import Array
 from .._pullback import Pullback
 from .._separable import adjoint, apply_trailing
@@ -116,4 +116,12 @@ def _spatial_mean(x: Array) -> tuple[Array, Any, tuple[int, ...]]:
     xp, x = _array.floats(x=x)
     shape = tuple(x.shape)
     geometry.check_whole(shape)
+    if (kernel := _lend.on_gpu(xp, x, _plane_means)) is not None:
+        return kernel(x), xp, shape
     return xp.mean(x, axis=tuple(range(2, x.ndim))), xp, shape
+
+
+def _plane_means(x: Array) -> Array:
+    from .cuda import planes
+
+    return planes.means(x)

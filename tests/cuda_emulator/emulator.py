@@ -96,6 +96,14 @@ class Emulator:
         """Return where the first element of `a` is."""
         return int(getattr(a, "on_host", a).ctypes.data)
 
+    def put(self, a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return a guarded copy."""
+        return Emulator.contiguous(self, a)
+
+    def stream(self) -> int:
+        """There is one stream."""
+        return 0
+
 
 def guarded(shape: tuple[int, ...], dtype: Any, *, poisoned: bool = True) -> np.ndarray[Any, Any]:
     """Return an array whose last element is followed by an unreadable page: one element past the end is a SIGSEGV.

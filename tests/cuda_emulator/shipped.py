@@ -14,7 +14,15 @@ from pathlib import Path
 from numconv._cuda import Program
 
 # Each has programs(), which yields instantiations and the least architecture each is for.
-ROOMS = ("numconv.conv.cuda", "numconv._pointwise", "numconv.activation.cuda", "numconv.loss.cuda")
+ROOMS = (
+    "numconv.conv.cuda",
+    "numconv.pool.cuda",
+    "numconv.pool.cuda.planes",
+    "numconv._axis_map_cuda",
+    "numconv._pointwise",
+    "numconv.activation.cuda",
+    "numconv.loss.cuda",
+)
 ARCHITECTURES = ("sm_80", "sm_90a")
 LEDGER = Path(__file__).with_name("registers.json")
 

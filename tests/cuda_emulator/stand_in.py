@@ -169,6 +169,9 @@ class StandInBackend(Emulator):
     def contiguous(self, a: Any) -> Any:
         return ndarray(super().contiguous(a.on_host))
 
+    def put(self, a: Any) -> Any:
+        return ndarray(super().put(a))
+
 
 @contextmanager
 def stand_in(seed: int = 0, gpu: _cuda.Device = H200) -> Iterator[Any]:
@@ -225,7 +228,7 @@ def _modules() -> dict[str, ModuleType]:
         device=device,
         Stream=SimpleNamespace(null=stream),
         ExternalStream=Stream,
-        get_current_stream=lambda: Stream.current[-1],
+        get_current_stream=lambda: Stream.current[-1] if Stream.current else stream,
         memory=no_memory,
         compiler=compiler,
         is_available=lambda: True,
