@@ -16,7 +16,9 @@ from ml_dtypes import bfloat16
 
 from numconv import _cuda
 from numconv.conv import generic, geometry
-from numconv.conv.cuda import gradient
+from numconv.conv.cuda import Drawer, by, gradient
+from numconv.conv.cuda.plan import plan
+from numconv.conv.cuda.problem import Problem
 
 from .cuda_emulator.emulator import H200, MISSING, Emulator, guarded
 
@@ -47,18 +49,24 @@ def arrays(g, dtype):
 
 
 def last(a):
-    """Return an array as it lies in memory with channels last, before an unreadable page."""
+    """Return an array that lies in memory with channels last, before an unreadable page."""
     moved = np.moveaxis(a, 1, -1)
     copy = guarded(moved.shape, a.dtype)
     copy[...] = moved
-    return copy
+    return np.moveaxis(copy, -1, 1)
 
 
-def fault(g, dtype, precision, seed, device=H200):
+def contract_w(x, y, g, precision):
+    """Return the weight gradient by this method alone."""
+    return Drawer(precision, (gradient,)).contract_w(x, y, g)
+
+
+def fault(g, dtype, precision, seed, device=H200, order=("last", "last")):
     """Say how a weight gradient is wrong; nothing if it is right."""
     x, y = arrays(g, dtype)
     _cuda.backend = Emulator(seed, device)
-    got = gradient.contract_w(last(x), last(y), g, precision)
+    moved = [a if each == "first" else last(a) for a, each in zip((x, y), order, strict=True)]
+    got = contract_w(*moved, g, precision)
     exact = generic.contract_w(x.astype(np.float64), y.astype(np.float64), g)
     size = generic.contract_w(np.abs(x.astype(np.float64)), np.abs(y.astype(np.float64)), g)
     within = 2.0**-49 if dtype == "float64" else UNIT[precision]
@@ -67,6 +75,10 @@ def fault(g, dtype, precision, seed, device=H200):
     if (got.shape, got.dtype) != (g.w_shape, x.dtype):
         return f"{got.dtype}{got.shape}"
     return f"{wrong.sum()} of {wrong.size}, the first at {np.argwhere(wrong)[0]}" if wrong.any() else ""
+
+
+def planned(g, dtype, precision, device=H200):
+    return gradient.plan(Problem("contract_w", g, dtype, precision, device, (True, True))).how
 
 
 @pytest.fixture(autouse=True)
@@ -79,29 +91,29 @@ def _backend(monkeypatch):
 def test_against_float64(case, way):
     for seed in SEEDS if case in ("ragged", "groups") else SEEDS[1:2]:
         assert not fault(GEOMETRIES[case], *way, seed), seed
+        assert not fault(GEOMETRIES[case], *way, seed, order=("first", "last" if seed else "first")), seed
 
 
 @pytest.mark.parametrize("way", WAYS, ids="-".join)
 def test_the_large_tile(way):
     g = geometry.conv((1, 72, 5, 5), (72, 72, 1, 1), 1, 0, 1, 1)
-    plan = gradient.plan(g, *way, H200)
     large = way[0] != "float64" and way[1] != "ieee"
-    assert plan.block == (gradient.LARGE.threads if large else gradient.SMALL.threads,)
+    assert planned(g, *way).block == (gradient.LARGE.threads if large else gradient.SMALL.threads,)
     for seed in SEEDS:
         assert not fault(g, *way, seed)
 
 
 def test_shares(monkeypatch):
     monkeypatch.setattr(gradient, "DEEP", 1)
-    gradient.plan.cache_clear()
+    plan.cache_clear()
     g, answers = GEOMETRIES["signal"], {}
     for multiprocessors in (1, 2, 4, 132):
         device = H200._replace(multiprocessors=multiprocessors)
-        splits = gradient.plan(g, "float32", "default", device).reduction.splits
+        splits = planned(g, "float32", "default", device).reduction.splits
         for seed in SEEDS:
             assert not fault(g, "float32", "default", seed, device)
-            answers.setdefault(splits, set()).add(gradient.contract_w(*map(last, arrays(g, "float32")), g, "default").tobytes())
-    gradient.plan.cache_clear()
+            answers.setdefault(splits, set()).add(contract_w(*map(last, arrays(g, "float32")), g, "default").tobytes())
+    plan.cache_clear()
     assert len(answers) >= 3
     assert all(len(bits) == 1 for bits in answers.values())  # the same in any order of blocks and threads
 
@@ -111,22 +123,26 @@ def test_plans(dtype, precision):
     shapes = [(32, 64, 56, 64, 3), (32, 512, 7, 512, 3), (32, 3, 224, 64, 7), (1, 1, 4096, 1, 63), (128, 32, 14, 64, 4)]
     for batch, c_in, side, c_out, taps in shapes:
         g = geometry.conv((batch, c_in, side, side), (c_out, c_in, taps, taps), 1, taps // 2, 1, 1)
-        plan = gradient.plan(g, dtype, precision, H200)
-        deep = dict(plan.product.defines)["BK"]
-        r, pixels = plan.reduction, g.batch * prod(g.y_size)
+        found = planned(g, dtype, precision)
+        deep = dict(found.product.defines)["BK"]
+        r, pixels = found.reduction, g.batch * prod(g.y_size)
         assert (r.splits - 1) * r.tiles * deep < pixels <= r.splits * r.tiles * deep
         assert r.tiles * deep <= gradient.LONG + deep
-        assert plan.shared <= H200.shared_bytes
-        assert plan.grid[0] < 2**31
-        assert plan.grid[1] <= 65535
-        assert plan.workspace * 8 < 2**31
-        assert plan.product in [program for program, _ in gradient.programs()]
+        assert found.shared <= H200.shared_bytes
+        assert found.grid[0] < 2**31
+        assert found.grid[1] <= 65535
+        assert found.sums * 8 < 2**31
+        assert found.product in [program for program, _ in gradient.programs()]
 
 
-def test_no_samples():
+def test_what_it_cannot():
     g = geometry.conv((0, 4, 5), (8, 4, 3), 1, 0, 1, 1)
-    x, y = arrays(g, "float32")
-    assert not gradient.contract_w(last(x), last(y), g, "default").any()
+    assert gradient.plan(Problem("contract_w", g, "float32", "default", H200)) is None
+    g = GEOMETRIES["3x3"]
+    assert gradient.plan(Problem("contract_y", g, "float32", "default", H200)) is None
+    assert gradient.plan(Problem("contract_w", g, "float32", "default", H200._replace(capability=(7, 5)))) is None
+    x, y = arrays(geometry.conv((0, 4, 5), (8, 4, 3), 1, 0, 1, 1), "float32")
+    assert not by("default").contract_w(x, y, geometry.conv((0, 4, 5), (8, 4, 3), 1, 0, 1, 1)).any()
 
 
 BARRIER = """        copy_wait<STAGES - 2>();
@@ -160,7 +176,7 @@ def run_every_case(path):
         launch = _cuda.launch
         _cuda.launch = lambda **how: launch(**how | {"shared": max(0, how.get("shared", 0) - 4 * 72)})
     for gradient.DEEP, name, seed in product((1, 32), ("ragged", "signal", "groups", "volume"), SEEDS):
-        gradient.plan.cache_clear()
+        plan.cache_clear()
         for way in (("float32", "default"), ("bfloat16", "default")):
             if found := fault(GEOMETRIES[name], *way, seed, H200._replace(multiprocessors=2)):
                 sys.exit(f"caught: {found}")

@@ -11,7 +11,7 @@
 
 // The fields of `gradient.Reduction`, in its order.
 struct Reduction {
-    long long batch, groups, c_in, c_out;
+    long long batch, groups, c_in, c_out, true_c_in, true_c_out;  // channels of a group, with zeros behind them and without
     long long x_size[3], w_size[3], y_size[3], stride[3], dilation[3], pad_lo[3];
     long long splits, tiles;  // shares of the pixels, and tiles of BK of them in each
     long long step[4];        // BK pixels further, as samples and positions along each axis

@@ -1,34 +1,32 @@
-"""contract_w as a product of matrices: a plan that is a pure function of the geometry, and its two launches."""
+"""Dense contract_w as one product of matrices, summed over shares of the pixels that are added in order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from math import ceil, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ... import _cuda
 from ..._array import Array
-from ..geometry import ConvGeometry
+from ..geometry import Triple
+from . import layout
+from .problem import BANDWIDTH, CLOCK, LAUNCH, Plan, Problem
 
 SOURCE = Path(__file__).with_suffix(".cu")
 ADDED = Path(__file__).with_name("added.cu")
+LEAST_CAPABILITY = (8, 0)
 STAGES = 4
-DEEP = 32  # tiles of pixels that a share has at least, where there are so many: less, and filling the pipeline counts
+DEEP = (
+    32  # tiles of pixels that a share has at least, where there are so many: of fewer, filling the pipeline is too large a part
+)
 LONG = 4096  # pixels that a share has at most, so that rounding grows with fewer terms
 
-# What multiplies, by dtype and precision: the kernel's KIND, and the pixels of a tile.
-_KINDS = {
-    ("float32", "default"): (3, 16),
-    ("float32", "tf32"): (1, 16),
-    ("float32", "highest"): (0, 16),
-    ("float32", "ieee"): (0, 16),
-    ("float64", "default"): (4, 16),
-    ("float16", "default"): (2, 32),
-    ("bfloat16", "default"): (2, 32),
-}
-_SIZES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+# How each is multiplied: the kernel's KIND, the pixels of a tile, products a clock of a multiprocessor (predictions for an H200).
+_HALVES, _TF32, _THRICE, _DOUBLES, _IEEE = (2, 32, 1000.0), (1, 16, 500.0), (3, 16, 180.0), (4, 16, 100.0), (0, 16, 90.0)
+_ERRORS = {1: 3e-4, 3: 2e-7, 0: 3e-7, 4: 1e-15}  # seen on the emulator; of KIND 2, that of rounding the answer
+_ROUNDED = {"float16": 2.1e-4, "bfloat16": 1.7e-3}
+_STEP_BYTES = 40  # bytes a clock that reach a multiprocessor; a prediction
 
 
 class Tile(NamedTuple):
@@ -49,104 +47,98 @@ LARGE, SMALL = Tile(128, 128, 64, 32), Tile(64, 64, 32, 32)
 
 
 class Reduction(NamedTuple):
-    """What the kernels are told, as `gradient.cu` has it."""
+    """The fields of Reduction in gradient.cu and added.cu."""
 
     batch: int
     groups: int
-    c_in: int
+    c_in: int  # with the zeros behind them, as `c_out`
     c_out: int
-    x_size: tuple[int, ...]
-    w_size: tuple[int, ...]
-    y_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    pad_lo: tuple[int, ...]
+    true_c_in: int
+    true_c_out: int
+    x_size: Triple
+    w_size: Triple
+    y_size: Triple
+    stride: Triple
+    dilation: Triple
+    pad_lo: Triple
     splits: int
     tiles: int
-    step: tuple[int, ...]
+    step: tuple[int, int, int, int]
 
 
-class Plan(NamedTuple):
-    """The launches of one weight gradient."""
+class How(NamedTuple):
+    """What is launched, with what."""
 
     product: _cuda.Program
-    addition: _cuda.Program
     grid: tuple[int, int]
     block: tuple[int]
     shared: int
-    workspace: int  # numbers
+    sums: int  # numbers of all shares together
     reduction: Reduction
 
 
-@lru_cache(1024)
-def plan(g: ConvGeometry, dtype: str, precision: str, device: _cuda.Device) -> Plan:
+def plan(problem: Problem) -> Plan | None:
     """Choose tile and shares: blocks enough for all multiprocessors, if each still has some work."""
-    _, deep = _KINDS[_kind(dtype, precision)]
-    columns, pixels = g.c_in * prod(g.w_size), g.batch * prod(g.y_size)
-    large = _large(dtype, precision) and g.c_out > SMALL.m and columns > SMALL.n
-    vectors = tuple(16 // _SIZES[dtype] if c * _SIZES[dtype] % 16 == 0 else 1 for c in (g.c_out, g.c_in))
-    tile = LARGE if large and 1 not in vectors else SMALL
-    if vectors == (1, 16 // _SIZES[dtype]):  # rare: few output channels for many input channels
-        vectors = (1, 1)
-    blocks = ceil(columns / tile.n) * ceil(g.c_out / tile.m) * g.groups
-    all_tiles = max(1, ceil(pixels / deep))
-    wanted = max(ceil(2 * device.multiprocessors / blocks), ceil(all_tiles * deep / LONG))
-    tiles = ceil(all_tiles / min(wanted, max(ceil(all_tiles / DEEP), ceil(all_tiles * deep / LONG)), 65535))
+    g, size = problem.g, problem.itemsize
+    if problem.contraction != "contract_w" or problem.device.capability < LEAST_CAPABILITY or not _small_enough(problem):
+        return None
+    kind, deep, rate = _kind(problem.dtype, problem.precision)
+    (c_in, by_x), (c_out, by_y) = _vector(problem, 0, g.c_in), _vector(problem, 1, g.c_out)
+    by_y, by_x = (1, 1) if by_y == 1 else (by_y, by_x)  # there is no kernel for single y beside vectors of x
+    columns, pixels = c_in * prod(g.w_size), g.batch * prod(g.y_size)
+    tile = LARGE if _large(kind) and 1 not in (by_x, by_y) and c_out > SMALL.m and columns > SMALL.n else SMALL
+    blocks, all_tiles = ceil(columns / tile.n) * ceil(c_out / tile.m) * g.groups, max(1, ceil(pixels / deep))
+    least = ceil(all_tiles * deep / LONG)
+    wanted = max(ceil(2 * problem.device.multiprocessors / blocks), least)
+    tiles = ceil(all_tiles / min(wanted, max(all_tiles // DEEP, least, 1), 65535))
     splits = ceil(all_tiles / tiles)
     p0, p1, p2 = g.y_size
-    step = (
-        deep // max(p0 * p1 * p2, 1),
-        deep // max(p1 * p2, 1) % max(p0, 1),
-        deep // max(p2, 1) % max(p1, 1),
-        deep % max(p2, 1),
-    )
-    reduction = Reduction(
-        g.batch, g.groups, g.c_in, g.c_out, g.x_size, g.w_size, g.y_size, g.stride, g.dilation, g.pad_lo, splits, tiles, step
-    )
-    program = _product(dtype, precision, tile, vectors)
-    pad = 4 if dtype == "float64" else 8
-    shared = STAGES * deep * (tile.m + tile.n + 2 * pad) * _SIZES[dtype]
-    workspace = splits * g.groups * g.c_out * columns
-    addition = _cuda.Program(ADDED, "added", _cuda.types(dtype))
-    return Plan(program, addition, (blocks, splits), (tile.threads,), shared, workspace, reduction)
+    step = (deep // (p0 * p1 * p2), deep // (p1 * p2) % p0, deep // p2 % p1, deep % p2)
+    reduction = Reduction(g.batch, g.groups, c_in, c_out, g.c_in, g.c_out, *g[5:], splits, tiles, step)
+    product = _product(problem.dtype, kind, deep, tile, (by_y, by_x))
+    shared = STAGES * deep * (tile.m + tile.n + 2 * (4 if kind == 4 else 8)) * size
+    sums = splits * g.groups * c_out * columns
+    how = How(product, (blocks, splits), (tile.threads,), shared, sums, reduction)
+    turned = [0 if last else prod(shape) * size for last, shape in zip(problem.last, (g.x_shape, g.y_shape), strict=True)]
+    copied = {1: 2.5}.get(min(by_x, by_y), 1.0)
+    clocks = max(tile.m * tile.n * deep / rate, (tile.m + tile.n) * deep * size / _STEP_BYTES * copied)
+    rounds = ceil(blocks * splits / problem.device.multiprocessors)
+    moved = 2 * sum(turned) + 2 * sums * (8 if size == 8 else 4)
+    seconds = LAUNCH * (4 - sum(problem.last)) + moved / BANDWIDTH + rounds * (tiles * clocks + 2000) / CLOCK
+    error = _ROUNDED.get(problem.dtype, _ERRORS.get(kind, 0.0))
+    workspace = sum(turned) + sums * (8 if size == 8 else 4)
+    return Plan("gradient", f"{tile.m}x{tile.n}, {splits} shares", workspace, error, seconds, how)
 
 
-def contract_w(x: Array, y: Array, g: ConvGeometry, precision: str) -> Array:
-    """w[o,i,k] = sum over n,p of y[n,o,p] * x[n,i,q], for x and y that lie in memory with channels last, C-contiguous."""
-    device, dtype = _cuda.device(x), str(x.dtype)
-    found = plan(g, dtype, precision, device)
-    with _cuda.on(x):
-        w = _cuda.empty(g.w_shape, x.dtype, what="the weights' gradient")
-        sums = _cuda.empty((found.workspace,), _sum(dtype), what="the partial sums of the weights' gradient")
-        _cuda.launch(
-            program=found.product,
-            device=device,
-            grid=found.grid,
-            block=found.block,
-            args=(x, y, sums, found.reduction),
-            shared=found.shared,
-        )
-        grid, block = _cuda.spread(w.size)
-        _cuda.launch(program=found.addition, device=device, grid=grid, block=block, args=(sums, w, found.reduction))
+def run(problem: Problem, found: Plan, given: tuple[Array, Array], b: Array | None, rectify: bool) -> Array:
+    """Compute the weight gradient of x and y. It has no bias, and is not rectified."""
+    how: How = found.how
+    r = how.reduction
+    x, y = (layout.channels_last(a, pitch=r.groups * c) for a, c in zip(given, (r.c_in, r.c_out), strict=True))
+    w = _cuda.empty(problem.g.w_shape, x.dtype, what="the weights' gradient")
+    sums = _cuda.empty((how.sums,), _sum(problem.dtype), what="the shares of the weights' gradient")
+    _cuda.launch(
+        program=how.product, device=problem.device, grid=how.grid, block=how.block, args=(x, y, sums, r), shared=how.shared
+    )
+    grid, block = _cuda.spread(w.size)
+    _cuda.launch(program=_added(problem.dtype), device=problem.device, grid=grid, block=block, args=(sums, w, r))
     return w
 
 
 def programs() -> Iterator[tuple[_cuda.Program, str]]:
     """Yield every instantiation there is, and the least architecture it is for."""
-    for dtype, precision in _KINDS:
-        if precision == "highest":
-            continue
-        wide = 16 // _SIZES[dtype]
-        for vectors in ((wide, wide), (wide, 1), (1, 1)):
-            yield _product(dtype, precision, SMALL, vectors), "sm_80"
-        if _large(dtype, precision):
-            yield _product(dtype, precision, LARGE, (wide, wide)), "sm_80"
-    for dtype in _SIZES:
-        yield _cuda.Program(ADDED, "added", _cuda.types(dtype)), "sm_80"
+    for dtype in _cuda.DTYPES:
+        wide = 16 // _itemsize(dtype)
+        for precision in ("default", "tf32", "ieee") if dtype == "float32" else ("default",):
+            kind, deep, _ = _kind(dtype, precision)
+            for vectors in ((wide, wide), (wide, 1), (1, 1)):
+                yield _product(dtype, kind, deep, SMALL, vectors), "sm_80"
+            if _large(kind):
+                yield _product(dtype, kind, deep, LARGE, (wide, wide)), "sm_80"
+        yield _added(dtype), "sm_80"
 
 
-def _product(dtype: str, precision: str, tile: Tile, vectors: tuple[int, ...]) -> _cuda.Program:
-    kind, deep = _KINDS[_kind(dtype, precision)]
+def _product(dtype: str, kind: int, deep: int, tile: Tile, vectors: tuple[int, int]) -> _cuda.Program:
     sizes: dict[str, Any] = {"KIND": kind, "BM": tile.m, "BN": tile.n, "BK": deep, "WM": tile.warp_m, "WN": tile.warp_n}
     sizes |= {"STAGES": STAGES, "VECTOR_Y": vectors[0], "VECTOR_X": vectors[1]}
     if kind == 2:
@@ -154,14 +146,40 @@ def _product(dtype: str, precision: str, tile: Tile, vectors: tuple[int, ...]) -
     return _cuda.Program(SOURCE, "summed", (*_cuda.types(dtype), *sizes.items()))
 
 
-def _kind(dtype: str, precision: str) -> tuple[str, str]:
-    """Return how a dtype is multiplied: only float32 has a choice."""
-    return dtype, precision if dtype == "float32" else "default"
+def _added(dtype: str) -> _cuda.Program:
+    return _cuda.Program(ADDED, "added", _cuda.types(dtype))
 
 
-def _large(dtype: str, precision: str) -> bool:
+def _kind(dtype: str, precision: str) -> tuple[int, int, float]:
+    """Return how a dtype is multiplied: only float32 has a choice, as tensor cores lose nothing of the others' products."""
+    if dtype != "float32":
+        return _DOUBLES if dtype == "float64" else _HALVES
+    return _IEEE if precision in ("highest", "ieee") else _TF32 if precision == "tf32" else _THRICE
+
+
+def _large(kind: int) -> bool:
     """Say whether the large tile's sums fit a thread's registers."""
-    return dtype != "float64" and precision not in ("highest", "ieee")
+    return kind in (1, 2, 3)
+
+
+def _vector(problem: Problem, which: int, channels: int) -> tuple[int, int]:
+    """Return the channels of a group, with zeros where a copy is made anyway, and how many are copied at once."""
+    wide = 16 // problem.itemsize
+    if not problem.last[which]:
+        padded = ceil(channels / wide) * wide if problem.g.groups == 1 else channels
+        return padded, wide if padded % wide == 0 else 1
+    return channels, wide if channels % wide == 0 and problem.aligned[which] == 16 else 1
+
+
+def _small_enough(problem: Problem) -> bool:
+    """Say whether positions along an axis, and columns, can be counted in 32 bits; and whether there are any pixels."""
+    g = problem.g
+    spans = (s * p + d * k + lo for s, p, d, k, lo in zip(g.stride, g.y_size, g.dilation, g.w_size, g.pad_lo, strict=True))
+    return max(*spans, *g.x_size) < 1 << 29 and (g.c_in + 16) * prod(g.w_size) < 1 << 29 and 0 not in (g.batch, *g.y_size)
+
+
+def _itemsize(dtype: str) -> int:
+    return {"float64": 8, "float32": 4}.get(dtype, 2)
 
 
 def _sum(dtype: str) -> str:
