@@ -95,9 +95,7 @@ def run(problem: Problem, found: Plan, given: tuple[Array, Array], b: Array | No
     how: How = found.how
     first, w = given
     g, gather = problem.g, how.gather._replace(rectify=int(rectify))
-    taps = prod(g.w_size)
-    columns = (g.groups * g.c_out, g.c_in, taps) if problem.contraction == "contract_y" else (g.groups, g.c_out, g.c_in * taps)
-    packed = layout.turned(w, columns, gather.channels, "weights with their channels last")
+    packed = layout.turned(w, _weights(problem), gather.channels, "weights with their channels last")
     inward = layout.channels_last(first, pitch=gather.pitch)
     shape = g.y_shape if problem.contraction == "contract_y" else g.x_shape
     last = problem.last[0]
@@ -137,10 +135,12 @@ def _multiply(dtype: str, precision: str) -> str:
 
 def _small_enough(g: ConvGeometry) -> bool:
     """Say whether what the kernel counts in 32 bits has room there: positions along an axis, rows, and the length of sums."""
-    spans = (s * p + d * k + lo for s, p, d, k, lo in zip(g.stride, g.y_size, g.dilation, g.w_size, g.pad_lo, strict=True))
+    spans = (
+        s * (p - 1) + d * (k - 1) + lo for s, p, d, k, lo in zip(g.stride, g.y_size, g.dilation, g.w_size, g.pad_lo, strict=True)
+    )
     rows = g.batch * max(prod(g.x_size), prod(g.y_size))
     longest = (max(g.c_in, g.c_out) + 64) * prod(g.w_size)
-    return max(*spans, *g.x_size) < MOST and rows < MOST and longest < MOST and prod(g.stride) < 65536
+    return max(*spans, *g.x_size) < MOST and rows < MOST and longest < MOST
 
 
 def _summed(problem: Problem) -> tuple[int, int]:
@@ -176,19 +176,32 @@ def _with(problem: Problem, chunk_of: tuple[int, int], tile: tuple[int, int]) ->
     grid = (blocks * -(-largest // tile[0]), classes)
     pitch = _ROW + (32 if size == 8 else 16)
     shared = _STAGES * sum(tile) * pitch
-    if shared > problem.device.shared_bytes or grid[0] > _cuda.MOST_BLOCKS:
+    if shared > problem.device.shared_bytes or grid[0] > _cuda.MOST_BLOCKS or classes > 65535:
         return None
     steps = -(-prod(gather.taps) * channels * size // classes // _ROW)
     step = max(prod(tile) * _ROW / size / _RATES[multiply], sum(tile) * _ROW / _BYTES_A_CLOCK * _COPY[chunk], _LEAST_STEP)
     rounds = -(-prod(grid) // problem.device.multiprocessors)
-    turned = 0 if problem.last[0] else gather.batch * prod(gather.in_size) * gather.pitch * size
-    weights = prod(g.w_shape) * size
-    seconds = (
-        LAUNCH * (2 + (not problem.last[0])) + 2 * (turned + weights) / BANDWIDTH + rounds * (steps * step + _AROUND) / CLOCK
-    )
+    copies = _copies(problem, gather)
+    seconds = LAUNCH * (1 + len(copies)) + 2 * sum(copies) / BANDWIDTH + rounds * (steps * step + _AROUND) / CLOCK
     error = _ROUNDED.get(problem.dtype) or _ERRORS.get(multiply) or 3e-17 * (prod(gather.taps) * channels) ** 0.5
     how = How(_program(problem.dtype, multiply, tile, chunk), grid, shared, channels, gather)
-    return Plan("gemm", f"{tile[0]}x{tile[1]} {multiply.lower()}", turned + weights, error, seconds, how)
+    return Plan("gemm", f"{tile[0]}x{tile[1]} {multiply.lower()}", sum(copies), error, seconds, how)
+
+
+def _weights(problem: Problem) -> tuple[int, int, int]:
+    """Return the matrices that are to be turned to have the channels of the weights, which are summed over, last."""
+    g, taps = problem.g, prod(problem.g.w_size)
+    return (g.groups * g.c_out, g.c_in, taps) if problem.contraction == "contract_y" else (g.groups, g.c_out, g.c_in * taps)
+
+
+def _copies(problem: Problem, gather: Gather) -> list[int]:
+    """Return the bytes of what is to be turned before the product: weights, and an input with its channels first."""
+    matrices, rows, columns = _weights(problem)
+    positions = prod(gather.in_size)
+    every = [] if layout.lies_turned(rows, columns, gather.channels) else [matrices * columns * gather.channels]
+    if not problem.last[0] and not layout.lies_turned(problem.g.groups * _summed(problem)[0], positions, gather.pitch):
+        every.append(gather.batch * positions * gather.pitch)
+    return [numbers * problem.itemsize for numbers in every]
 
 
 def _gather(problem: Problem, channels: int) -> Gather:
