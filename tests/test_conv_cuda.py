@@ -122,7 +122,7 @@ def test_every_kernel_there_is(policy):
         a = drawn(g, dtype, last)
         given = (a["x"], a["w"]) if name == "contract_y" else (a["y"], a["w"])
         problem = Problem(name, g, dtype, precision, H200, (last, False))
-        for found in gemm.plans(problem):
+        for found in (each for each in gemm.plans(problem) if each.how.gather.splits == 1):
             launched.add(found.how.program)
             got = gemm.run(problem, found, given, a[name], False)
             assert not (said := wrong(got, name, a, g, policy)), f"{found.tile}: {said}"
@@ -203,6 +203,28 @@ def test_a_single_tap_is_not_turned():
     assert not wrong(got, "contract_y", a, g, POLICIES[0])
     assert [p.name for p in _cuda.backend.programs] == ["gather"]
     assert gemm.plan(Problem("contract_y", g, "float32", "default", H200, (True, False))).workspace == 0
+
+
+def fault_of_splits(policy, seed):
+    """Say how answers are wrong whose sums are split into as many parts as any plan splits them."""
+    stride = 1 if dtype_of(policy[0]).itemsize == 2 else (2, 1)
+    g = geometry.conv((1, 40, 3, 4), (40, 40, 3, 5), stride, (1, 2), 1, 1)
+    for name, last in product(BOTH, (False, True)):
+        a = drawn(g, policy[0], last)
+        problem = Problem(name, g, *policy[:2], H200, (last, False))
+        found = max(gemm.plans(problem), key=lambda each: each.how.gather.splits)
+        assert found.how.gather.splits >= 2
+        _cuda.backend = Emulator(seed)
+        given = (a["x"] if name == "contract_y" else a["y"], a["w"])
+        got, rectified = (gemm.run(problem, found, given, a[name], rectify) for rectify in (False, True))
+        if said := wrong(got, name, a, g, policy) or ("not rectified" if (rectified != np.maximum(got, 0)).any() else ""):
+            return f"{name} by {found.tile}: {said}"
+    return ""
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=IDS)
+def test_split_sums(policy):
+    assert not fault_of_splits(policy, 2)
 
 
 class _Sparse(Emulator):
@@ -308,6 +330,8 @@ FAULTS = {
     "the last sum forgotten": ("    sums.settle();\n", ""),
     "a small product forgotten": ("            products(big_a, small_b);\n", ""),
     "an offset of 32 bits": ("in + (start[i] + offset) * g.pitch", "in + (int)((start[i] + offset) * g.pitch)"),
+    "parts in one place": ("parts + blockIdx.z * g.answer", "parts"),
+    "a step that no part has": ("(int)(every * (blockIdx.z + 1) / g.splits - from)", "(int)(every / g.splits)"),
     SHORT: ("", ""),
 }
 
@@ -323,7 +347,7 @@ def run_some_cases(path, short):
         got = contracted(Drawer("default", (gemm,)), name, a, g, biased=True)
         if found := wrong(got, name, a, g, POLICIES[0]):
             sys.exit(f"caught: {found}")
-    if found := fault_past_32_bits():
+    if found := fault_of_splits(POLICIES[0], 0) or fault_past_32_bits():
         sys.exit(f"caught: {found}")
     print("nothing found")
 
