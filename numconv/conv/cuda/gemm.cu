@@ -232,7 +232,7 @@ struct Thrice : Tensor {
     }
     __device__ void multiply(const char* a, const char* b, int lane)
     {
-#pragma unroll
+#pragma unroll 1  // both halves at once take more registers than there are
         for (int k = 0; k < ROW; k += 32) {
             unsigned big_a[M][4], big_b[N][2], small_a[M][4], small_b[N][2];
             left(big_a, a + k, lane);
