@@ -22,7 +22,7 @@ from numconv.conv.cuda import Drawer, by, gemm, layout, plain, programs
 from numconv.conv.cuda.plan import plan
 from numconv.conv.cuda.problem import Problem
 
-from .cuda_emulator.emulator import H200, MISSING, Emulator
+from .cuda_emulator.emulator import H200, MISSING, Emulator, guarded
 from .cuda_emulator.stand_in import stand_in
 from .test_conv_cuda_plain import GEOMETRIES, arrays, contracted
 
@@ -122,7 +122,7 @@ def test_every_kernel_there_is(policy):
         a = drawn(g, dtype, last)
         given = (a["x"], a["w"]) if name == "contract_y" else (a["y"], a["w"])
         problem = Problem(name, g, dtype, precision, H200, (last, False))
-        for found in gemm.plans(problem):
+        for found in (each for each in gemm.plans(problem) if each.how.gather.splits == 1):
             launched.add(found.how.program)
             got = gemm.run(problem, found, given, a[name], False)
             assert not (said := wrong(got, name, a, g, policy)), f"{found.tile}: {said}"
@@ -196,6 +196,63 @@ def test_misaligned_memory():
     assert layout.alignment(a) == layout.alignment(whole) // 4 == 4
 
 
+def test_a_single_tap_is_not_turned():
+    g = geometry.conv((2, 8, 6, 6), (16, 8, 1, 1), 1, 0, 1, 1)
+    a = drawn(g, "float32", last=True)
+    got = contracted(Drawer("default", (gemm,)), "contract_y", a, g, biased=True)
+    assert not wrong(got, "contract_y", a, g, POLICIES[0])
+    assert [p.name for p in _cuda.backend.programs] == ["gather"]
+    assert gemm.plan(Problem("contract_y", g, "float32", "default", H200, (True, False))).workspace == 0
+
+
+def fault_of_splits(policy, seed):
+    """Say how answers are wrong whose sums are split into as many parts as any plan splits them."""
+    stride = 1 if dtype_of(policy[0]).itemsize == 2 else (2, 1)
+    g = geometry.conv((1, 40, 3, 4), (40, 40, 3, 5), stride, (1, 2), 1, 1)
+    for name, last in product(BOTH, (False, True)):
+        a = drawn(g, policy[0], last)
+        problem = Problem(name, g, *policy[:2], H200, (last, False))
+        found = max(gemm.plans(problem), key=lambda each: each.how.gather.splits)
+        assert found.how.gather.splits >= 2
+        _cuda.backend = Emulator(seed)
+        given = (a["x"] if name == "contract_y" else a["y"], a["w"])
+        got, rectified = (gemm.run(problem, found, given, a[name], rectify) for rectify in (False, True))
+        if said := wrong(got, name, a, g, policy) or ("not rectified" if (rectified != np.maximum(got, 0)).any() else ""):
+            return f"{name} by {found.tile}: {said}"
+    return ""
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=IDS)
+def test_split_sums(policy):
+    assert not fault_of_splits(policy, 2)
+
+
+class _Sparse(Emulator):
+    """Leaves inputs where they are: arrays too large to copy."""
+
+    def contiguous(self, a):
+        return a
+
+
+def fault_past_32_bits():
+    """As `wrong`, for an input of 12 GB that takes memory only where it is touched."""
+    g, rng = geometry.conv((1, 8, 400_000_000), (4, 8, 2), 399_999_998, 0, 1, 1), np.random.default_rng(0)
+    x, w = guarded((1, 400_000_000, 8), np.float32, poisoned=False), rng.uniform(1, 2, g.w_shape).astype(np.float32)
+    touched = [0, 1, 399_999_998, 399_999_999]
+    x[:, touched] = rng.uniform(1, 2, (1, 4, 8))
+    _cuda.backend = _Sparse()
+    got = Drawer("default", (gemm,)).contract_y(np.moveaxis(x, 2, 1), w, g)
+    expected = np.einsum("npki,oik->nop", x[:, touched].reshape(1, 2, 2, 8), w)
+    return "" if np.allclose(got, expected, rtol=1e-5, atol=0) else f"{got} in place of {expected}"
+
+
+def test_indices_past_32_bits():
+    try:
+        assert not fault_past_32_bits()
+    except MemoryError as error:
+        pytest.skip(str(error))
+
+
 def test_the_plan():
     def chosen(name, g, dtype="float32", precision="default", gpu=H200, last=False):
         method, found = plan(Problem(name, g, dtype, precision, gpu, (last, last)))
@@ -214,7 +271,7 @@ def test_the_plan():
     stem = geometry.conv((32, 3, 224, 224), (64, 3, 7, 7), 2, 3, 1, 1)
     found = gemm.plan(Problem("contract_y", stem, "float16", "default", H200))
     assert found.how.pitch == 8
-    assert found.workspace == 32 * 224 * 224 * 8 * 2 + 64 * 3 * 49 * 2
+    assert found.workspace == 32 * 224 * 224 * 8 * 2 + 64 * 8 * 49 * 2
 
 
 def test_an_empty_batch():
@@ -272,6 +329,9 @@ FAULTS = {
     "pairs of an odd number": (" && g.outputs % 2 == 0", ""),
     "the last sum forgotten": ("    sums.settle();\n", ""),
     "a small product forgotten": ("            products(big_a, small_b);\n", ""),
+    "an offset of 32 bits": ("in + (start[i] + offset) * g.pitch", "in + (int)((start[i] + offset) * g.pitch)"),
+    "parts in one place": ("parts + blockIdx.z * g.answer", "parts"),
+    "a step that no part has": ("(int)(every * (blockIdx.z + 1) / g.splits - from)", "(int)(every / g.splits)"),
     SHORT: ("", ""),
 }
 
@@ -287,6 +347,8 @@ def run_some_cases(path, short):
         got = contracted(Drawer("default", (gemm,)), name, a, g, biased=True)
         if found := wrong(got, name, a, g, POLICIES[0]):
             sys.exit(f"caught: {found}")
+    if found := fault_of_splits(POLICIES[0], 0) or fault_past_32_bits():
+        sys.exit(f"caught: {found}")
     print("nothing found")
 
 

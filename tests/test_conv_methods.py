@@ -80,7 +80,7 @@ def strided_and_dilated():
     ("error", "words", "call"),
     [
         (ValueError, r"method='wino'; needed one of 'auto'", lambda: numconv.conv2d(X, W, method="wino")),
-        (ValueError, r"precision='ieee'; needed one of", lambda: numconv.conv2d(X, W, precision="ieee")),
+        (ValueError, r"precision='bf16'; needed one of", lambda: numconv.conv2d(X, W, precision="bf16")),
         (ValueError, r"either stride or dilation 1; got taps \(3, 3\), stride \(2, 2\), dilation \(3, 3\)", strided_and_dilated),
         (ValueError, r"rounds more than", lambda: numconv.conv2d(X, W, method="fft", precision="highest")),
         (ValueError, r"is for arrays on the CPU", lambda: numconv.conv2d(*map(array_api_strict.asarray, (X, W)), method="fft")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ... import _cuda
-from . import layout
+from . import layout, parts
 from .drawer import Drawer, by
 from .plan import METHODS
 
@@ -14,5 +14,5 @@ __all__ = ["Drawer", "by", "programs"]
 
 def programs() -> Iterator[tuple[_cuda.Program, str]]:
     """Yield every instantiation there is, and the least architecture it is for."""
-    for module in (layout, *METHODS):
+    for module in (layout, parts, *METHODS):
         yield from module.programs()

@@ -10,6 +10,8 @@
 // products by STAGES - 1 steps, through shared memory; rows of a stage lie PITCH bytes apart, which keeps the rows that a warp
 // reads at once in different banks. Each of four warps owns a quarter. Every sum is in one fixed order.
 //
+// With few blocks the sum is split: blockIdx.z has one part of it each, and writes it to `parts`, which parts.cu adds in order.
+//
 // Defined from outside: Stored, Sum; MULTIPLY, the struct below that multiplies; TILE_M, TILE_N; CHUNK, the bytes of one copy,
 // which divide the bytes of a row of channels.
 #include "_numbers.cuh"
@@ -19,7 +21,7 @@ struct Gather {
     long long transposed, batch, groups;
     long long channels, outputs;  // of one group, summed over and made
     long long pitch;              // channels of `in` as it lies
-    long long rectify;
+    long long rectify, splits, answer;  // elements of the answer
     long long in_size[3], taps[3], out_size[3], stride[3], dilation[3], common[3], pad[3];  // common divisor of stride and dilation
     long long out_step[3];  // from one sample, position and channel of the answer to the next
 };
@@ -70,7 +72,7 @@ struct Loader {
     unsigned start[A], offset;  // positions of `in`; outside of it they wrap around, inside they are right again
     int step, channel, steps, channels, d0, d1, d2, tap;
 
-    __device__ Loader(const Stored* in, const Stored* w, const Gather& g, const Lines& l, int m0, int rows, int h, int j0)
+    __device__ Loader(const Stored* in, const Stored* w, const Gather& g, const Lines& l, int m0, int rows, int h, int j0, long long from)
         : in(in + h * g.channels), w(w + (h * g.outputs + j0) * g.taps[0] * g.taps[1] * g.taps[2] * g.channels), g(g), l(l),
           row(threadIdx.x / PER_ROW), column(threadIdx.x % PER_ROW), outputs(g.outputs - j0), steps(l.steps()), channels(g.channels)
     {
@@ -82,7 +84,7 @@ struct Loader {
             at2[i] = l.c.first + l.c.step * u2;
             start[i] = ((v / l.a.rows * (unsigned)g.in_size[0] + at0[i]) * (unsigned)g.in_size[1] + at1[i]) * (unsigned)g.in_size[2] + at2[i];
         }
-        const int first = column * (CHUNK / sizeof(Stored));
+        const int first = (int)from + column * (int)(CHUNK / sizeof(Stored));
         step = first / channels, channel = first % channels;
         find();
     }
@@ -230,7 +232,7 @@ struct Thrice : Tensor {
     }
     __device__ void multiply(const char* a, const char* b, int lane)
     {
-#pragma unroll
+#pragma unroll 1  // both halves at once take more registers than there are
         for (int k = 0; k < ROW; k += 32) {
             unsigned big_a[M][4], big_b[N][2], small_a[M][4], small_b[N][2];
             left(big_a, a + k, lane);
@@ -319,8 +321,8 @@ struct Ieee {
     }
 };
 
-struct alignas(2 * sizeof(Stored)) Pair {
-    Stored x[2];
+template <class To> struct alignas(2 * sizeof(To)) Pair {
+    To x[2];
 };
 
 // Where in the answer row m of the product is.
@@ -332,8 +334,8 @@ static __device__ long long place(int m, const Gather& g, const Lines& l)
 }
 
 // Add the bias, rectify, round once and store: the rows from m on and columns from j on that a warp owns.
-template <class Multiply>
-__device__ __forceinline__ void give(const Multiply& sums, const Stored* b, Stored* out, const Gather& g, const Lines& l, int m, int rows, int j, int lane)
+template <class To, class Multiply>
+__device__ __forceinline__ void give(const Multiply& sums, const Stored* b, To* out, bool rectify, const Gather& g, const Lines& l, int m, int rows, int j, int lane)
 {
     constexpr int STEP = Multiply::PAIRS ? 2 : 1;
     const bool paired = Multiply::PAIRS && g.out_step[2] == 1 && g.outputs % 2 == 0;
@@ -353,15 +355,15 @@ __device__ __forceinline__ void give(const Multiply& sums, const Stored* b, Stor
 #pragma unroll
         for (int i = 0; i < Multiply::ROWS; ++i) {
             if (at[i] < 0) continue;
-            Pair made;
+            Pair<To> made;
 #pragma unroll
             for (int e = 0; e < STEP; ++e) {
                 const Sum x = b ? sums.value(i, c + e) + bias[e] : sums.value(i, c + e);
-                store(made.x[e], g.rectify && x < 0 ? Sum(0) : x);
+                store(made.x[e], rectify && x < 0 ? Sum(0) : x);
             }
-            Stored* const to = out + at[i] + o * g.out_step[2];
+            To* const to = out + at[i] + o * g.out_step[2];
             if (paired) {
-                *(Pair*)to = made;
+                *(Pair<To>*)to = made;
                 continue;
             }
 #pragma unroll
@@ -371,8 +373,8 @@ __device__ __forceinline__ void give(const Multiply& sums, const Stored* b, Stor
     }
 }
 
-// Blocks: the tiles of outputs, those of all groups, then those of positions; classes along y.
-extern "C" __global__ void __launch_bounds__(THREADS) gather(const Stored* in, const Stored* w, const Stored* b, Stored* out, const Gather g)
+// Blocks: the tiles of outputs, those of all groups, then those of positions; classes along y, splits along z.
+extern "C" __global__ void __launch_bounds__(THREADS) gather(const Stored* in, const Stored* w, const Stored* b, Stored* out, Sum* parts, const Gather g)
 {
     DYNAMIC_SHARED(char, shared);
     const int classes1 = g.transposed ? g.stride[1] : 1, classes2 = g.transposed ? g.stride[2] : 1, remainder = blockIdx.y;
@@ -382,8 +384,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) gather(const Stored* in, c
     const unsigned j0 = blockIdx.x % across * TILE_N, h = blockIdx.x / across % groups, tile = blockIdx.x / across / groups;
     if (tile >= (rows + TILE_M - 1u) / TILE_M) return;
     const int m0 = tile * TILE_M, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    Loader loader(in, w, g, l, m0, rows, h, j0);
-    const int count = (int)(((long long)l.steps() * g.channels + DEEP - 1) / DEEP);
+    const long long every = ((long long)l.steps() * g.channels + DEEP - 1) / DEEP, from = every * blockIdx.z / g.splits;
+    Loader loader(in, w, g, l, m0, rows, h, j0, from * DEEP);
+    const int count = (int)(every * (blockIdx.z + 1) / g.splits - from);
 #pragma unroll
     for (int s = 0; s < STAGES - 1; ++s) {
         if (s < count) loader.load(shared + s * STAGE);
@@ -400,6 +403,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) gather(const Stored* in, c
         sums.multiply(stage + warp_m * PITCH, stage + (TILE_M + warp_n) * PITCH, lane);
     }
     sums.settle();
-    const int o = h * g.outputs;
-    give(sums, b ? b + o : b, out + o * g.out_step[2], g, l, m0 + warp_m, rows, j0 + warp_n, lane);
+    const int o = h * g.outputs, m = m0 + warp_m, j = j0 + warp_n;
+    const long long at = o * g.out_step[2];
+    if (g.splits == 1) give(sums, b ? b + o : b, out + at, g.rectify, g, l, m, rows, j, lane);
+    else give(sums, nullptr, parts + blockIdx.z * g.answer + at, false, g, l, m, rows, j, lane);
 }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ... import _cuda
 from ..._array import Array
 from ..geometry import ConvGeometry, Triple
-from . import layout
+from . import layout, parts
 from .problem import BANDWIDTH, CLOCK, LAUNCH, Plan, Problem
 
 SOURCE = Path(__file__).with_suffix(".cu")
@@ -36,6 +36,7 @@ _SIZES = {  # bytes of a copy that there are kernels for, by bytes of a number
     ("Doubles", 8): (16, 8),
 }
 _ROW, _STAGES, _THREADS = 64, 4, 128  # as in gemm.cu
+_ENOUGH, _WORTH = 128, 8  # blocks that a split may make, the same on every GPU, and the least steps of a part
 
 # Predictions for an H200, nothing of it measured: products a clock that a multiprocessor does, bytes a clock that reach it from
 # L2, and clocks before and after the sums.
@@ -56,6 +57,8 @@ class Gather(NamedTuple):
     outputs: int
     pitch: int
     rectify: int
+    splits: int
+    answer: int
     in_size: Triple
     taps: Triple
     out_size: Triple
@@ -70,7 +73,7 @@ class How(NamedTuple):
     """An instantiation, and what it is launched with."""
 
     program: _cuda.Program
-    grid: tuple[int, int]
+    grid: tuple[int, int, int]
     shared: int
     pitch: int  # channels of the input and of a group's weights as the kernel sees them: padded with zeros
     gather: Gather
@@ -85,8 +88,9 @@ def plans(problem: Problem) -> Iterator[Plan]:
     """Yield every way there is."""
     if problem.device.capability < LEAST_CAPABILITY or problem.contraction == "contract_w" or not _small_enough(problem.g):
         return
-    for chunk, tile in product(_chunks(problem), _TILES[_multiply(problem.dtype, problem.precision)]):
-        if (found := _with(problem, chunk, tile)) is not None:
+    tiles = _TILES[_multiply(problem.dtype, problem.precision)]
+    for chunk, tile, split in product(_chunks(problem), tiles, (False, True)):
+        if (found := _with(problem, chunk, tile, split)) is not None:
             yield found
 
 
@@ -95,17 +99,22 @@ def run(problem: Problem, found: Plan, given: tuple[Array, Array], b: Array | No
     how: How = found.how
     first, w = given
     g, gather = problem.g, how.gather._replace(rectify=int(rectify))
-    taps = prod(g.w_size)
-    columns = (g.groups * g.c_out, g.c_in, taps) if problem.contraction == "contract_y" else (g.groups, g.c_out, g.c_in * taps)
-    packed = layout.turned(w, columns, gather.channels, "weights with their channels last")
+    packed = layout.turned(w, _weights(problem), gather.channels, "weights with their channels last")
     inward = layout.channels_last(first, pitch=gather.pitch)
     shape = g.y_shape if problem.contraction == "contract_y" else g.x_shape
     last = problem.last[0]
     answer = _cuda.empty(
         (shape[0], *shape[2:], shape[1]) if last else shape, first.dtype, what=f"the answer of {problem.contraction}"
     )
-    args = (inward, packed, None if b is None else _cuda.contiguous(b), answer, gather)
+    b, split, every = None if b is None else _cuda.contiguous(b), None, (gather.splits, gather.answer)
+    if gather.splits > 1:
+        split = _cuda.empty(
+            every, "float64" if problem.itemsize == 8 else "float32", what=f"the parts of the sums of {problem.contraction}"
+        )
+    args = (inward, packed, b, answer, split, gather)
     _cuda.launch(program=how.program, device=problem.device, grid=how.grid, block=(_THREADS,), args=args, shared=how.shared)
+    if split is not None:
+        parts.add(split, b, answer, g.groups * gather.outputs, gather.out_step[2], rectify)
     return layout.logical(answer) if last else answer
 
 
@@ -137,10 +146,12 @@ def _multiply(dtype: str, precision: str) -> str:
 
 def _small_enough(g: ConvGeometry) -> bool:
     """Say whether what the kernel counts in 32 bits has room there: positions along an axis, rows, and the length of sums."""
-    spans = (s * p + d * k + lo for s, p, d, k, lo in zip(g.stride, g.y_size, g.dilation, g.w_size, g.pad_lo, strict=True))
+    spans = (
+        s * (p - 1) + d * (k - 1) + lo for s, p, d, k, lo in zip(g.stride, g.y_size, g.dilation, g.w_size, g.pad_lo, strict=True)
+    )
     rows = g.batch * max(prod(g.x_size), prod(g.y_size))
     longest = (max(g.c_in, g.c_out) + 64) * prod(g.w_size)
-    return max(*spans, *g.x_size) < MOST and rows < MOST and longest < MOST and prod(g.stride) < 65536
+    return max(*spans, *g.x_size) < MOST and rows < MOST and longest < MOST
 
 
 def _summed(problem: Problem) -> tuple[int, int]:
@@ -162,8 +173,8 @@ def _chunks(problem: Problem) -> Iterator[tuple[int, int]]:
                 return
 
 
-def _with(problem: Problem, chunk_of: tuple[int, int], tile: tuple[int, int]) -> Plan | None:
-    """Plan for a size of copies and of tiles; None if there is no such kernel."""
+def _with(problem: Problem, chunk_of: tuple[int, int], tile: tuple[int, int], split: bool) -> Plan | None:
+    """Plan for a size of copies and of tiles, with sums split or not; None if there is no such kernel, or nothing to split."""
     (chunk, channels), g, size = chunk_of, problem.g, problem.itemsize
     multiply = _multiply(problem.dtype, problem.precision)
     if tile != _RAGGED and (chunk < 16 or (multiply == "Ieee" and size == 2)):
@@ -173,22 +184,42 @@ def _with(problem: Problem, chunk_of: tuple[int, int], tile: tuple[int, int]) ->
     largest = gather.batch * prod(
         -(-n // (s if gather.transposed else 1)) for n, s in zip(gather.out_size, g.stride, strict=True)
     )
-    grid = (blocks * -(-largest // tile[0]), classes)
+    steps = -(-prod(gather.taps) * channels * size // classes // _ROW)
+    columns = blocks * -(-largest // tile[0])
+    splits = min(_ENOUGH // max(columns * classes, 1), steps // _WORTH) if split else 1
+    if split and splits < 2:
+        return None
+    gather = gather._replace(splits=splits)
+    grid = (columns, classes, splits)
     pitch = _ROW + (32 if size == 8 else 16)
     shared = _STAGES * sum(tile) * pitch
-    if shared > problem.device.shared_bytes or grid[0] > _cuda.MOST_BLOCKS:
+    if shared > problem.device.shared_bytes or grid[0] > _cuda.MOST_BLOCKS or classes > 65535:
         return None
-    steps = -(-prod(gather.taps) * channels * size // classes // _ROW)
     step = max(prod(tile) * _ROW / size / _RATES[multiply], sum(tile) * _ROW / _BYTES_A_CLOCK * _COPY[chunk], _LEAST_STEP)
     rounds = -(-prod(grid) // problem.device.multiprocessors)
-    turned = 0 if problem.last[0] else gather.batch * prod(gather.in_size) * gather.pitch * size
-    weights = prod(g.w_shape) * size
-    seconds = (
-        LAUNCH * (2 + (not problem.last[0])) + 2 * (turned + weights) / BANDWIDTH + rounds * (steps * step + _AROUND) / CLOCK
-    )
+    steps, copies = -(-steps // splits), _copies(problem, gather)
+    if split:
+        copies.append(splits * gather.answer * max(size, 4))
+    seconds = LAUNCH * (1 + len(copies)) + 2 * sum(copies) / BANDWIDTH + rounds * (steps * step + _AROUND) / CLOCK
     error = _ROUNDED.get(problem.dtype) or _ERRORS.get(multiply) or 3e-17 * (prod(gather.taps) * channels) ** 0.5
     how = How(_program(problem.dtype, multiply, tile, chunk), grid, shared, channels, gather)
-    return Plan("gemm", f"{tile[0]}x{tile[1]} {multiply.lower()}", turned + weights, error, seconds, how)
+    return Plan("gemm", f"{tile[0]}x{tile[1]} {multiply.lower()}" + f" / {splits}" * split, sum(copies), error, seconds, how)
+
+
+def _weights(problem: Problem) -> tuple[int, int, int]:
+    """Return the matrices that are to be turned to have the channels of the weights, which are summed over, last."""
+    g, taps = problem.g, prod(problem.g.w_size)
+    return (g.groups * g.c_out, g.c_in, taps) if problem.contraction == "contract_y" else (g.groups, g.c_out, g.c_in * taps)
+
+
+def _copies(problem: Problem, gather: Gather) -> list[int]:
+    """Return the bytes of what is to be turned before the product: weights, and an input with its channels first."""
+    matrices, rows, columns = _weights(problem)
+    positions = prod(gather.in_size)
+    every = [] if layout.lies_turned(rows, columns, gather.channels) else [matrices * columns * gather.channels]
+    if not problem.last[0] and not layout.lies_turned(problem.g.groups * _summed(problem)[0], positions, gather.pitch):
+        every.append(gather.batch * positions * gather.pitch)
+    return [numbers * problem.itemsize for numbers in every]
 
 
 def _gather(problem: Problem, channels: int) -> Gather:
@@ -206,6 +237,8 @@ def _gather(problem: Problem, channels: int) -> Gather:
         outputs=outputs,
         pitch=g.groups * channels,
         rectify=0,
+        splits=1,
+        answer=g.batch * positions * every,
         in_size=of_in,
         taps=g.w_size,
         out_size=of_out,

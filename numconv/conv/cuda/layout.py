@@ -56,14 +56,23 @@ def logical(a: Array) -> Array:
 
 
 def turned(a: Array, shape: tuple[int, int, int], pitch: int, what: str) -> Array:
-    """Return each of `shape[0]` matrices of `shape[1:]` turned, with zeros behind its rows up to `pitch`."""
+    """Return each of `shape[0]` matrices of `shape[1:]` turned, to be read only, with zeros behind its rows up to `pitch`."""
     batch, rows, columns = shape
+    if lies_turned(rows, columns, pitch):
+        as_it_is = _cuda.contiguous(a)
+        if alignment(as_it_is) == 16:
+            return as_it_is.reshape(batch, columns, pitch)
     to = _cuda.empty((batch, columns, pitch), a.dtype, what=what)
     grid, block = _cuda.spread(batch * -(-pitch // _TILE) * -(-columns // _TILE) * _cuda.BLOCK)
     program = _cuda.Program(SOURCE, "turn", _cuda.types(a.dtype))
     args = (_cuda.contiguous(a), to, Turn(batch, rows, columns, pitch))
     _cuda.launch(program=program, device=_cuda.device(a), grid=grid, block=block, args=args)
     return to
+
+
+def lies_turned(rows: int, columns: int, pitch: int) -> bool:
+    """Say whether matrices are in memory what they are when turned, as the weights of a single tap."""
+    return pitch == rows and 1 in (rows, columns)
 
 
 def programs() -> Iterator[tuple[_cuda.Program, str]]:
