@@ -13,7 +13,10 @@ from pathlib import Path
 
 from numconv._cuda import Program
 
-ROOMS = ("numconv.conv.cuda",)  # each has programs(), which yields an instantiation and the least architecture it is for
+ROOMS = (
+    "numconv.conv.cuda",
+    "numconv.train.adam_cuda",
+)  # each has programs(), which yields an instantiation and the least architecture it is for
 ARCHITECTURES = ("sm_80", "sm_90a")
 LEDGER = Path(__file__).with_name("registers.json")
 
