@@ -1,7 +1,8 @@
 """Optimisers as pairs of functions over trees: `init(params) -> state`, `update(grads, state, params, step) -> (params, state)`.
 
 Nothing given is written to: a step's parameters and state stay valid after the next step. The step number is an argument, from 0,
-so that the state is only arrays. Plain array operations, written so that each array is walked few times; Adam has a kernel too.
+so that the state is only arrays. Plain array operations, written so that each array is walked few times; Adam has kernels too,
+for NumPy's and CuPy's arrays.
 """
 
 from __future__ import annotations
@@ -188,6 +189,10 @@ def _moved(p: Array, g: Array, m: Array, v: Array, c: Coefficients) -> tuple[Arr
         from . import adam_cpu
 
         return adam_cpu.moved(p, g, m, v, c._asdict())
+    if _array.device(xp, p.dtype) == "cuda" and p.dtype == g.dtype == m.dtype == v.dtype:
+        from . import adam_cuda
+
+        return adam_cuda.moved(p, g, m, v, c._asdict())
     mean, square = _mixed(c.b1, m, g), _mixed(c.b2, v, g * g)
     away = xp.sqrt(square)
     away += c.floor
