@@ -46,7 +46,7 @@ def units() -> dict[str, list[tuple[Program, str]]]:
 def unit_of(program: Program) -> str:
     """Name a text and its definitions."""
     source = program.source
-    name = source.name if isinstance(source, Path) else source.partition("\n")[0].removeprefix("// ")
+    name = "/".join(source.parts[-2:]) if isinstance(source, Path) else source.partition("\n")[0].removeprefix("// ")
     return " ".join((name, *(f"{name}={value}" for name, value in program.defines)))
 
 
