@@ -1,6 +1,7 @@
 // Cross entropy of a softmax and a label: no array of the logits' size is made on the way to the value.
 #include "_rows.cuh"
 
+// A label that is no class gives NaN.
 // terms = log(total) - ((1 - s) * (x[label] - most) + s / n * sum of (x - most)); most and total are kept for the slope.
 extern "C" __global__ void cross_entropy(const Stored* x, const long long* labels, Stored* terms, Stored* most, Stored* total, const Rows r)
 {
@@ -15,7 +16,9 @@ extern "C" __global__ void cross_entropy(const Stored* x, const long long* label
             even = team_sum(even, scratch) * (smoothing / r.n);
         }
         if (member() == 0) {
-            store(terms[row], log(t) - ((1 - smoothing) * (widened(x_row[labels[row] * r.inner]) - m) + even));
+            const long long label = labels[row];
+            const Sum x_label = 0 <= label && label < r.n ? widened(x_row[label * r.inner]) : Sum(__uint_as_float(0x7fc00000));
+            store(terms[row], log(t) - ((1 - smoothing) * (x_label - m) + even));
             store(most[row], m);
             store(total[row], t);
         }

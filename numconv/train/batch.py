@@ -49,11 +49,18 @@ class Model(Protocol):
         """Return the vectors (n, latent) that stand for the images x."""
 
 
-def take(x: Array, y: Array | None, index: NDArray[np.integer[Any]], *, epoch: int, seed: int) -> Batch:
-    """Cut a batch out of a data set, on the device where that is."""
+def take(
+    x: Array, y: Array | None, index: NDArray[np.integer[Any]], *, epoch: int, seed: int, where: Array | None = None
+) -> Batch:
+    """Cut a batch out of a data set, on the device where that is; `where` is the index there, if it is there already."""
     xp = _array.namespace(x=x, y=y)
-    where = xp.asarray(index, device=array_api_compat.device(x))
+    where = on_device_of(index, x) if where is None else where
     return Batch(xp.take(x, where, axis=0), None if y is None else xp.take(y, where, axis=0), index, epoch, seed)
+
+
+def on_device_of(a: NDArray[Any], x: Array) -> Array:
+    """Return numbers of the host in the library and on the device of x."""
+    return _array.namespace(x=x).asarray(a, device=array_api_compat.device(x))
 
 
 def like(a: NDArray[Any], x: Array) -> Array:

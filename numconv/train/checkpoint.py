@@ -25,7 +25,7 @@ def save_checkpoint(path: str | os.PathLike[str], step: Step) -> None:
     Parameters are named by their path, such as `encoder.0.w`; the optimiser's state likewise, under `optimizer.`.
     """
     tensors = {**_named(step.params), **_named({_STATE: step.state})}
-    progress = {"number": step.number, "epoch": step.epoch, "terms": step.terms, "ends_epoch": step.ends_epoch}
+    progress = {"number": step.number, "epoch": step.epoch, "terms": dict(step.terms), "ends_epoch": step.ends_epoch}
     with replacing(path) as temporary:
         _safetensors().save_file(tensors, temporary, metadata={_FORMAT: json.dumps(progress)})
 

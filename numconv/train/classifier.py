@@ -10,7 +10,7 @@ import numpy as np
 from .. import _array
 from .._array import Array
 from .._tree import Tree
-from ..loss import cross_entropy_loss_vjp
+from ..loss.classification import trusting_cross_entropy_loss_vjp
 from ..nn import Layer
 from ..nn.chain import Shape
 from .batch import Batch
@@ -44,7 +44,7 @@ class Classifier(NamedTuple):
             raise ValueError("the data has no labels; a classifier needs y")
         z, encoder_pullback = self.encoder.forward(params["encoder"], batch.x)
         logits, head_pullback = self.head.forward(params["head"], z)
-        loss, loss_pullback = cross_entropy_loss_vjp(logits, batch.y)
+        loss, loss_pullback = trusting_cross_entropy_loss_vjp(logits, batch.y)
         xp = _array.namespace(logits=logits)
         right = xp.astype(xp.argmax(logits, axis=1) == batch.y, logits.dtype)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,12 @@ from .. import _array
 from .._array import Array
 from .._memory import Pool
 from .._tree import Tree, named_leaves
-from .batch import Batch, Model, take, to_host
+from .batch import Batch, Model, on_device_of, take
 from .data import batches
 from .optim import Optimizer, clip_by_global_norm, global_norm
+from .terms import Terms, settle, watched
+
+UNREAD = 256  # steps on a GPU after which their terms are read at the latest, and looked at
 
 
 class Step(NamedTuple):
@@ -27,8 +30,9 @@ class Step(NamedTuple):
         Updates done so far: 1 after the first.
     epoch : int
         Passes over the data that were complete before this step, so 0 throughout the first.
-    terms : dict of str to float
-        The loss, the model's other terms, and the norm of the gradients before clipping.
+    terms : mapping of str to float
+        The loss, the model's other terms, and the norm of the gradients before clipping. On a GPU they are read, which waits for
+        it, at the first look, and by `fit` at the end of an epoch.
     params, state : tree
         Parameters and the optimiser's state.
     ends_epoch : bool
@@ -37,7 +41,7 @@ class Step(NamedTuple):
 
     number: int
     epoch: int
-    terms: dict[str, float]
+    terms: Mapping[str, float]
     params: Tree
     state: Tree
     ends_epoch: bool = False
@@ -90,7 +94,8 @@ def fit(
     ValueError
         If there are fewer samples than a batch takes, or a number is out of range.
     FloatingPointError
-        During the iteration, if a term of the loss or a gradient is not finite: it names the step, the epoch and the term.
+        During the iteration, if a term of the loss or a gradient is not finite: it names the step, the epoch and the term. On a
+        GPU up to 256 steps later, at the end of the epoch at the latest: steps there are not waited for.
 
     Examples
     --------
@@ -135,7 +140,7 @@ def mean_terms(
     for begin in range(0, count, batch_size):
         index = np.arange(begin, min(begin + batch_size, count))
         loss, terms, _ = model.loss(params, take(x, y, index, epoch=0, seed=seed))
-        for name, value in _fetched({"loss": loss, **terms}).items():
+        for name, value in watched({"loss": loss, **terms}).items():
             totals[name] = totals.get(name, 0.0) + value * len(index) / count
     return totals
 
@@ -159,14 +164,21 @@ def _steps(
     clip: float | None,
 ) -> Iterator[Step]:
     per_epoch, pool = steps_per_epoch(x.shape[0], batch_size), Pool()
+    pending: list[tuple[int, int, Mapping[str, float]]] = []
     for epoch in range(step.number // per_epoch, epochs):
         done = step.number % per_epoch
-        order = batches(x.shape[0], batch_size, seed=seed, epoch=epoch, drop_last=True)
-        for index in islice(order, done, None):
-            batch = take(x, y, index, epoch=epoch, seed=seed)
+        order = list(batches(x.shape[0], batch_size, seed=seed, epoch=epoch, drop_last=True))
+        where = on_device_of(np.stack(order), x)  # in one transfer
+        for i, index in islice(enumerate(order), done, None):
+            batch = take(x, y, index, epoch=epoch, seed=seed, where=where[i, :])
             # Numbers that are not finite are refused by name, not warned of.
             with pool, np.errstate(over="ignore", invalid="ignore"):
                 step = _advanced(model, step, batch, optimizer, clip, per_epoch)
+            if isinstance(step.terms, Terms):
+                pending.append((step.number, step.epoch, step.terms))
+                if step.ends_epoch or len(pending) == UNREAD:
+                    settle(pending)
+                    pending.clear()
             yield step
 
 
@@ -177,25 +189,15 @@ def _advanced(model: Model, step: Step, batch: Batch, optimizer: Optimizer, clip
         norm = global_norm(grads)
     else:
         grads, norm = clip_by_global_norm(grads, clip)
-    fetched = _fetched({"loss": loss, **terms, "gradient_norm": norm})
-    if not all(map(math.isfinite, fetched.values())):
+    fetched = watched({"loss": loss, **terms, "gradient_norm": norm})
+    if not isinstance(fetched, Terms) and not all(map(math.isfinite, fetched.values())):
         raise FloatingPointError(_diagnosis(step, batch, fetched, model))
     params, state = optimizer.update(grads, step.state, step.params, step.number)
     number = step.number + 1
     return Step(number, batch.epoch, fetched, params, state, ends_epoch=number % per_epoch == 0)
 
 
-def _fetched(terms: dict[str, Any]) -> dict[str, float]:
-    """Bring scalars to the host in one transfer, whatever their device."""
-    arrays = {name: value for name, value in terms.items() if not isinstance(value, (int, float))}
-    if not arrays:
-        return dict(terms)
-    xp = _array.namespace(**arrays)
-    together = to_host(xp.stack([xp.reshape(a, ()) for a in arrays.values()])).tolist()
-    return {**terms, **dict(zip(arrays, together, strict=True))}
-
-
-def _diagnosis(step: Step, batch: Batch, terms: dict[str, float], model: Model) -> str:
+def _diagnosis(step: Step, batch: Batch, terms: Mapping[str, float], model: Model) -> str:
     """Say which number is not finite, and where it first was not: in the samples, the parameters or the gradients."""
     name = next(n for n, value in terms.items() if not math.isfinite(value))
     text = f"step {step.number + 1} (epoch {batch.epoch}): {name} is {terms[name]}"

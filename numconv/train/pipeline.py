@@ -198,6 +198,7 @@ class Log:
         self.count: int = past["unfinished_steps"] if begun else 0
         self.seconds: float = past.get("training_seconds", 0.0)
         self.timed_steps: int = past.get("timed_steps", 0)
+        self.unread: list[Mapping[str, float]] = []
         self.mark: float | None = None  # the first step of a process compiles, and is not timed
 
     def add(self, step: Step) -> None:
@@ -207,16 +208,24 @@ class Log:
             self.seconds += now - self.mark
             self.timed_steps += 1
         self.count += 1
-        for name, value in step.terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.unread.append(step.terms)
         if step.ends_epoch:
+            self._read()
             means = {name: total / self.count for name, total in self.sums.items()}
             self.history.append({"epoch": step.epoch + 1, "step": step.number, **means, **self._tested(step)})
             self.sums, self.count = {}, 0
         self.mark = time.perf_counter()
 
+    def _read(self) -> None:
+        """Add up the terms of the steps since, which waits for them where they are on a GPU."""
+        for terms in self.unread:
+            for name, value in terms.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.unread.clear()
+
     def save(self, step: Step) -> None:
         """Write the history, then the checkpoint."""
+        self._read()
         self.session.run.write_metrics(
             {
                 "model": self.session.config["kind"],
