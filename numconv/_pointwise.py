@@ -72,7 +72,8 @@ def programs() -> Iterator[Any]:
         import_module(f".{room}", __package__)  # each makes its formulas as it is imported
     from . import _cuda_formula
 
-    yield from _cuda_formula.programs([each.formula for each in FORMULAS])
+    own = [each.formula for each in FORMULAS if each.formula.__module__.startswith(f"{__package__}.")]
+    yield from _cuda_formula.programs(own)
 
 
 FORMULAS: list[Pointwise] = []

@@ -103,7 +103,7 @@ def test_adamw_on_cupy_follows_the_cpu_and_reads_nothing(dtype):
             before = ndarray.readings
             p = trained(cupy.asarray)
             assert ndarray.readings == before
-            assert [program.name for program in _cuda.backend.programs] == ["adam_moved"] * 8
+            assert [program.name for program in _cuda.backend.programs].count("adam_moved") == 8
             got.append({k: a.get() for k, a in p.items()})
     for k, wanted in host.items():
         np.testing.assert_allclose(got[0][k], wanted, rtol=100 * np.finfo(dtype).eps, atol=100 * np.finfo(dtype).eps)

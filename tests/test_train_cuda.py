@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from numconv import train
 from numconv._tree import leaves
+from numconv.cli import main
 
 from .cuda_emulator.emulator import MISSING
 from .cuda_emulator.stand_in import ndarray, stand_in
@@ -123,3 +125,18 @@ def test_a_checkpoint_of_the_device_is_one_of_the_host(tmp_path):
     assert all(type(a) is np.ndarray for a in leaves(host.params))
     for got, wanted in zip(leaves(host.params), weights, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_line(kind, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", x=rng.random((24, 8, 7)).astype(np.float32), y=np.arange(24) % 2)
+    small = ["--epochs", "1", "--channels", "2", "--latent", "3", "--batch", "6"]
+    for device in ("cpu", "cuda"):
+        folder = ["--device", device, "--out", str(tmp_path / device)]
+        with stand_in():
+            assert main(["train", kind, "--data", str(tmp_path / "images.npz"), *small, *folder]) == 0, capsys.readouterr().err
+    cpu, cuda = (json.loads((tmp_path / device / "metrics.json").read_text()) for device in ("cpu", "cuda"))
+    assert cuda["machine"]["device"] == "cuda"
+    assert cuda["history"][0]["loss"] == pytest.approx(cpu["history"][0]["loss"], rel=1e-3)
+    assert (tmp_path / "cuda" / "report.html").is_file()

@@ -48,7 +48,7 @@ class Norms(Protocol):
 
 def drawer(xp: Any, x: Array) -> Norms:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
-    return _lend.kernels(xp, x, f"{__name__}.cpu", generic)  # type: ignore[no-any-return]
+    return _lend.kernels(xp, x, f"{__name__}.cpu", generic, f"{__name__}.cuda")  # type: ignore[no-any-return]
 
 
 def batch_norm(

@@ -231,6 +231,7 @@ def _modules() -> dict[str, ModuleType]:
         get_current_stream=lambda: Stream.current[-1] if Stream.current else stream,
         memory=no_memory,
         compiler=compiler,
+        runtime=SimpleNamespace(CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {})),
         is_available=lambda: True,
     )
     cupy.cuda = cuda  # type: ignore[attr-defined]
