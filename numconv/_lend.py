@@ -128,6 +128,11 @@ def native(
     return None if found is None or found.on_gpu or found.dtype not in _KERNELS else Lent(None, found).function(cpu)
 
 
+def is_on_gpu(xp: ModuleType, x: Array) -> bool:
+    """Say whether there are CUDA kernels for arrays like `x`."""
+    return on_gpu(xp, x, is_on_gpu) is not None
+
+
 def on_gpu(xp: ModuleType, x: Array, cuda: Callable[..., Any]) -> Callable[..., Any] | None:
     """Return `cuda`, a function of CuPy's arrays that kernels take, for arrays like `x`; None where they cannot be lent to it."""
     if library(xp) == "cupy":

@@ -29,3 +29,8 @@ class Losses(Protocol):
 def drawer(xp: Any, x: Array) -> Losses:
     """Choose the kernels by where the arrays live. Imported on first use, so that `import numconv` stays cheap."""
     return _lend.kernels(xp, x, f"{__package__}.cpu", generic, f"{__package__}.cuda")  # type: ignore[no-any-return]
+
+
+def streaming(xp: Any, x: Array) -> Any:
+    """Return the kernels that make no matrix of logits, for arrays on a GPU; None elsewhere."""
+    return _lend.kernels(xp, x, f"{__package__}.cpu", None, f"{__package__}.streamed") if _lend.is_on_gpu(xp, x) else None

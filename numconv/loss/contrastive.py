@@ -13,7 +13,7 @@ from .._array import Array, namespace
 from .._pullback import Pullback
 from ..activation import log_softmax_vjp
 from ._arguments import embeddings, labels_of, number, widened
-from ._drawer import drawer
+from ._drawer import drawer, streaming
 from ._sphere import normalised
 from ._value import answer
 
@@ -80,6 +80,10 @@ def info_nce_loss_vjp(za: Array, zb: Array, temperature: float = 0.07, *, symmet
     temperature = number("temperature", temperature, 0, open_at_least=True)
 
     (a, pull_a), (b, pull_b) = normalised(xp, za), normalised(xp, zb)
+    if (streamed := streaming(xp, a)) is not None:
+        terms, (d_a, d_b) = streamed.between_towers(a, b, temperature, symmetric)
+        value = sum(map(xp.mean, terms)) / len(terms)
+        return answer(xp, dtype, value, za=lambda dy: pull_a(dy * d_a()), zb=lambda dy: pull_b(dy * d_b()))
     matmul = drawer(xp, a).matmul
     logits = matmul(xp, a / temperature, xp.matrix_transpose(b))
     rows = xp.arange(n, device=device(a))
@@ -164,10 +168,16 @@ def nt_xent_loss_vjp(za: Array, zb: Array, temperature: float = 0.5) -> tuple[Ar
     xp, dtype, za, zb = widened(za=za, zb=zb)
     n, _ = embeddings(2, za=za, zb=zb)
     temperature = number("temperature", temperature, 0, open_at_least=True)
+    z = xp.concat([za, zb])
+    if (streamed := streaming(xp, z)) is not None:
+        unit, pull = normalised(xp, z)
+        terms, d_unit = streamed.among_others(unit, temperature, n)
+        value, d_z = xp.mean(terms), cache(lambda: pull(d_unit()))
+        return answer(xp, dtype, value, za=lambda dy: dy * d_z()[:n, :], zb=lambda dy: dy * d_z()[n:, :])
     image = xp.arange(n, device=device(za))
     other_view = xp.concat([image + n, image])
-    value, d_z = _among_all(xp, xp.concat([za, zb]), temperature, lambda logits: _of_label(xp, logits, other_view))
-    return answer(xp, dtype, value, za=lambda dy: dy * d_z()[:n, :], zb=lambda dy: dy * d_z()[n:, :])
+    value, gradient = _among_all(xp, z, temperature, lambda logits: _of_label(xp, logits, other_view))
+    return answer(xp, dtype, value, za=lambda dy: dy * gradient()[:n, :], zb=lambda dy: dy * gradient()[n:, :])
 
 
 def supcon_loss(z: Array, labels: Array, temperature: float = 0.1) -> Array:

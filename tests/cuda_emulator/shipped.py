@@ -22,6 +22,7 @@ ROOMS = (
     "numconv._pointwise",
     "numconv.activation.cuda",
     "numconv.loss.cuda",
+    "numconv.loss.streamed",
     "numconv.norm.cuda",
     "numconv.train.adam_cuda",
 )
