@@ -1,4 +1,4 @@
-"""Every check of the project, each in an environment that the project's own files describe: `nox` runs lint, type and test."""
+"""Every check of the project, each in an environment that the project's own files describe: `nox` runs lint, type, test, cuda."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import nox
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "virtualenv"
-nox.options.sessions = ["lint", "type", "test"]
+nox.options.sessions = ["lint", "type", "test", "cuda"]
 nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -35,9 +35,9 @@ def type_(session):
 
 @nox.session
 def test(session):
-    """The whole test tree, on all cores; `nox -s test -- -k conv` for a part."""
-    session.install("-e", ".[train]", *group("test"), *group("cuda"))
-    session.run("pytest", "-n", "auto", *session.posargs, env={"MPLBACKEND": "agg"})
+    """All tests but those of the CUDA kernels, on all cores; `nox -s test -- -k conv` for a part."""
+    session.install("-e", ".[train]", *group("test"))
+    session.run("pytest", "-n", "auto", "-m", "not cuda", *session.posargs, env={"MPLBACKEND": "agg"})
 
 
 @nox.session
@@ -57,7 +57,7 @@ def cuda(session):
         session.warn("NVRTC CANNOT BE INSTALLED: they are run by the emulator, NOT COMPILED, no register is counted")
     if shutil.which("g++") is None:
         session.warn("g++ IS MISSING: the emulator cannot run, and its tests are skipped")
-    session.run("pytest", "-n", "auto", "-k", "cuda or cupy", *session.posargs, env={"MPLBACKEND": "agg"})
+    session.run("pytest", "-n", "auto", "-m", "cuda", *session.posargs, env={"MPLBACKEND": "agg"})
     session.run("python", "-m", "bench.gpu", "--emulate", "--out", session.create_tmp())
 
 

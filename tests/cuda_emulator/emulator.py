@@ -15,7 +15,8 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,16 @@ MISSING = None if COMPILER else "g++ is not installed: CUDA kernels are not run 
 _HERE = Path(__file__).parent
 _SHIM = "\n".join((_HERE / name).read_text() for name in ("cudasim.hpp", "ptx_twins.hpp"))
 # fp-contract: NVRTC fuses a * b + c, and so may g++ where the machine can. no-strict-aliasing: CUDA lets float be read as float4.
-_FLAGS = ("-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE")
+_FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-ffp-contract=fast",
+    "-fno-strict-aliasing",
+    "-U_FORTIFY_SOURCE",
+)
 _PAGE = mmap.PAGESIZE
 
 
@@ -172,12 +182,32 @@ def _library(source: str, options: tuple[str, ...]) -> Path:
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             built = Path(folder) / library.name
-            command = [COMPILER, *_FLAGS, *options, f"-I{_HERE}", "-x", "c++", "-", "-o", str(built)]
+            command = [COMPILER, *_FLAGS, *options, f"-I{_headers()}", "-x", "c++", "-", "-o", str(built)]
             made = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
             if made.returncode:
                 raise RuntimeError(f"g++ refuses the kernel:\n{made.stderr[:4000]}")
             os.replace(built, library)  # at once: another process may be loading the same name
     return library
+
+
+@cache
+def _headers() -> Path:
+    """Return a folder with the emulator's headers, compiled once: that is half of the time that a small kernel takes."""
+    if COMPILER is None:
+        raise RuntimeError(MISSING)
+    key = hashlib.sha256(repr((COMPILER, _FLAGS, _SHIM)).encode()).hexdigest()[:24]
+    folder = _cache() / f"headers-{key}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=_cache()) as place:
+            made = Path(place) / folder.name
+            made.mkdir()
+            for name in ("cudasim.hpp", "ptx_twins.hpp"):
+                shutil.copy(_HERE / name, made)
+            header = str(made / "cudasim.hpp")
+            subprocess.run([COMPILER, *_FLAGS, "-w", "-x", "c++-header", header, "-o", f"{header}.gch"], check=True)
+            with suppress(OSError):  # another process was quicker
+                made.rename(folder)
+    return folder
 
 
 def _cache() -> Path:
