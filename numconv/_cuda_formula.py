@@ -8,6 +8,7 @@ where they are read and rounded once where they are written.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
@@ -235,12 +236,26 @@ def _source(formula: Callable[..., Any], arguments: int, calculated: str) -> str
     if last.annotation in ("float", float):
         names[-1] = "parameter"
     value = formula(_namespace(), *(Number(lines, name, dtype) for name in names))
-    body = "\n".join(f"    {line}" for line in lines)
+    body = "\n".join(f"    {line}" for line in _used(lines, value.text))
     return (
         f'// {formula.__name__}\n#include "_numbers.cuh"\n'
         f"__device__ __forceinline__ Sum term(Sum a, Sum b, Sum c, Sum parameter)\n{{\n{body}\n    return {value.text};\n}}\n"
         '#include "_pointwise.cuh"\n'
     )
+
+
+def _used(lines: list[str], value: str) -> list[str]:
+    """Return the lines that a value needs: a formula may leave a part of what it asked for."""
+    kept, needed = [], {value}
+    for line in reversed(lines):
+        _, _, name, _, *_ = line.split()
+        if name in needed:
+            kept.append(line)
+            needed |= set(_NAME.findall(line))
+    return kept[::-1]
+
+
+_NAME = re.compile(r"\bt\d+\b")
 
 
 @cache

@@ -82,9 +82,10 @@ def plan(problem: Problem) -> Plan | None:
     g, size = problem.g, problem.itemsize
     if problem.contraction != "contract_w" or problem.device.capability < LEAST_CAPABILITY or not _small_enough(problem):
         return None
-    kind, deep, rate = _kind(problem.dtype, problem.precision)
+    kind, _, rate = _kind(problem.dtype, problem.precision)
     (c_in, by_x), (c_out, by_y) = _vector(problem, 0, g.c_in), _vector(problem, 1, g.c_out)
     by_y, by_x = (1, 1) if by_y == 1 else (by_y, by_x)  # there is no kernel for single y beside vectors of x
+    deep = _deep(problem.dtype, problem.precision, by_x)
     columns, pixels = c_in * prod(g.w_size), g.batch * prod(g.y_size)
     tile = LARGE if _large(kind) and 1 not in (by_x, by_y) and c_out > SMALL.m and columns > SMALL.n else SMALL
     blocks, all_tiles = ceil(columns / tile.n) * ceil(c_out / tile.m) * g.groups, max(1, ceil(pixels / deep))
@@ -132,7 +133,7 @@ def programs() -> Iterator[tuple[_cuda.Program, str]]:
         for precision in ("default", "tf32", "ieee") if dtype == "float32" else ("default",):
             kind, deep, _ = _kind(dtype, precision)
             for vectors in ((wide, wide), (wide, 1), (1, 1)):
-                yield _product(dtype, kind, deep, SMALL, vectors), "sm_80"
+                yield _product(dtype, kind, _deep(dtype, precision, vectors[1]), SMALL, vectors), "sm_80"
             if _large(kind):
                 yield _product(dtype, kind, deep, LARGE, (wide, wide)), "sm_80"
         yield _added(dtype), "sm_80"
@@ -155,6 +156,12 @@ def _kind(dtype: str, precision: str) -> tuple[int, int, float]:
     if dtype != "float32":
         return _DOUBLES if dtype == "float64" else _HALVES
     return _IEEE if precision in ("highest", "ieee") else _TF32 if precision == "tf32" else _THRICE
+
+
+def _deep(dtype: str, precision: str, by_x: int) -> int:
+    """Return the pixels of a tile: fewer where single numbers of 16 bits are copied, each of which takes registers."""
+    kind, deep, _ = _kind(dtype, precision)
+    return 16 if kind == 2 and by_x == 1 else deep
 
 
 def _large(kind: int) -> bool:
