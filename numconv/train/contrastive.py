@@ -84,7 +84,7 @@ class Contrastive(NamedTuple):
         x = batch.x
         if not array_api_compat.is_cupy_array(x):
             x = to_host(x).astype(np.float32, copy=False)
-        views = stacked_views(x, seed=batch.seed, epoch=batch.epoch, index=batch.index, augmentation=self.augmentation)
+        views = stacked_views(x, seed=batch.seed, epoch=batch.epoch, index=batch.drawn_by, augmentation=self.augmentation)
         return views if x is batch.x else like(views, batch.x)
 
     def _compared(self, u: Array, batch: Batch) -> tuple[Array, Callable[[], Array]]:

@@ -156,7 +156,8 @@ def uniform(
     dtype : float32 or float64, default float32
         What the numbers are made in.
     like : array of floats, optional
-        Return the numbers in its library, on its device and in its dtype, rounded to that; by default NumPy's, of dtype.
+        Return the numbers in its library, on its device and in its dtype, rounded to that, for which 1 may be the nearest to a
+        uniform number; by default NumPy's, of dtype. If it is CuPy's, index may be too.
 
     Returns
     -------

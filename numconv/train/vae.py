@@ -80,7 +80,7 @@ class VAE(NamedTuple):
         """Return the loss, terms `reconstruction` and `kl` in nats per image, and the pullback."""
         xp = _array.namespace(x=batch.x)
         mean, logvar, encoder_pullback = self._encoded(params, batch.x)
-        noise = normal(batch.seed, Stream.LATENT, batch.epoch, batch.index, mean.shape[1], like=mean)
+        noise = normal(batch.seed, Stream.LATENT, batch.epoch, batch.drawn_by, mean.shape[1], like=mean)
         z, sample_pullback = reparameterize_vjp(mean, logvar, noise)
         x, decoder_pullback = self.decoder.forward(params["decoder"], z)
         reconstruction, reconstruction_pullback = self._reconstruction(x, batch.x)
