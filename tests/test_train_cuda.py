@@ -59,7 +59,7 @@ def test_the_same_training_as_on_the_cpu(kind):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=5e-3)  # Adam's first steps are as long for the smallest gradients
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", "vae", "classifier"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_read_from_step_to_step(kind):
     x, y = data()
     model, params = model_of(kind)

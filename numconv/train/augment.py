@@ -7,15 +7,19 @@ between samples and between the two views, and are the same again after a resume
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
+import array_api_compat
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .random import Stream, uniform
-from .views import resampled
+from .. import _cuda
+from .._array import Array
+from . import views_cuda
+from .random import Stream, counted, indices_on, uniform
 
-Images = NDArray[np.float32]
+Images: TypeAlias = Array
 
 _VIEWS = ((Stream.VIEW_0, Stream.VIEW_NOISE_0), (Stream.VIEW_1, Stream.VIEW_NOISE_1))
 
@@ -52,7 +56,7 @@ def two_views(
 
     Returns
     -------
-    pair of arrays of float32, each in the shape of x
+    pair of arrays, each in the shape and dtype of x
 
     Examples
     --------
@@ -63,10 +67,13 @@ def two_views(
     >>> a.shape, bool((a == b).all())
     ((4, 1, 28, 28), False)
     """
-    first, second = (
-        augment(x, seed=seed, epoch=epoch, index=index, view=view, augmentation=augmentation) for view in range(len(_VIEWS))
-    )
-    return first, second
+    views = stacked_views(x, seed=seed, epoch=epoch, index=index, augmentation=augmentation)
+    return views[: len(x), ...], views[len(x) :, ...]
+
+
+def stacked_views(x: Images, *, seed: int, epoch: int, index: ArrayLike, augmentation: Augmentation | None = None) -> Images:
+    """Return `two_views` in one array: the first view of every image, then the second; on a GPU in one launch."""
+    return _made(x, seed, epoch, index, (0, 1), augmentation)
 
 
 def augment(
@@ -80,7 +87,8 @@ def augment(
     Parameters
     ----------
     x : array of float32, shape (n, channels, height, width) or (n, channels, length)
-        Images with values in [0, 1].
+        Images with values in [0, 1]. NumPy's, or CuPy's, which may be of float64, float16 and bfloat16 too: their views are made
+        on the GPU, by the same random numbers.
     seed, epoch : int
         As in `random.bits`.
     index : array of integers, shape (n,)
@@ -92,12 +100,12 @@ def augment(
 
     Returns
     -------
-    array of float32, in the shape of x
+    array, in the shape and dtype of x
 
     Raises
     ------
     TypeError
-        If x is not a NumPy array of float32, or index not of integers.
+        If x is neither a NumPy array of float32 nor one of CuPy in a dtype as above, or index not of integers.
     ValueError
         If a shape, or a field of augmentation, is out of range.
 
@@ -110,10 +118,30 @@ def augment(
     >>> augment(x, seed=0, epoch=0, index=[0], augmentation=still._replace(flip=1.0))
     array([[[1. , 0.5, 0. ]]], dtype=float32)
     """
+    if view not in (0, 1):
+        raise ValueError(f"view={view}; needed 0 or 1")
+    return _made(x, seed, epoch, index, (view,), augmentation)
+
+
+def _made(x: Images, seed: int, epoch: int, index: ArrayLike, views: Sequence[int], augmentation: Augmentation | None) -> Images:
+    """Return some views of every image: those of the first kind, then the others."""
     a = Augmentation() if augmentation is None else augmentation
     _check(a)
-    index = np.asarray(index)
-    _check_batch(x, index, view)
+    on_gpu = array_api_compat.is_cupy_array(x)
+    places: Array = index if array_api_compat.is_cupy_array(index) else np.asarray(index)
+    _check_batch(x, places, on_gpu)
+    if not on_gpu:
+        parts = [_on_host(x, seed, epoch, places, view, a) for view in views]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    seed, _, epoch = counted(seed, 0, epoch)
+    images = x if x.ndim == 4 else x[:, :, None, :]
+    made = views_cuda.made(images, indices_on(places, x), seed, epoch, [_VIEWS[view] for view in views], a)
+    return made.reshape((len(made), *x.shape[1:]))
+
+
+def _on_host(x: Images, seed: int, epoch: int, index: NDArray[Any], view: int, a: Augmentation) -> Images:
+    from .views import resampled
+
     stream, noise_stream = _VIEWS[view]
     u = uniform(seed, stream, epoch, index, 9, dtype=np.float64)
     images = np.ascontiguousarray(x if x.ndim == 4 else x[:, :, None, :])
@@ -161,12 +189,11 @@ def _check(a: Augmentation) -> None:
         raise ValueError(f"augmentation.noise={a.noise}; needed a standard deviation of at least 0")
 
 
-def _check_batch(x: Images, index: NDArray[Any], view: int) -> None:
-    if type(x) is not np.ndarray or x.dtype != np.float32:
-        raise TypeError(f"x must be a NumPy array of float32, got {getattr(x, 'dtype', type(x).__name__)}")
+def _check_batch(x: Images, index: Array, on_gpu: bool) -> None:
+    if str(x.dtype) not in _cuda.DTYPES if on_gpu else type(x) is not np.ndarray or x.dtype != np.float32:
+        needed = "an array of CuPy in float32, float64, float16 or bfloat16" if on_gpu else "a NumPy array of float32"
+        raise TypeError(f"x must be {needed}, got {getattr(x, 'dtype', type(x).__name__)}")
     if x.ndim not in (3, 4) or 0 in x.shape[1:]:
         raise ValueError(f"x has shape {x.shape}; needed (n, channels, height, width) or (n, channels, length)")
     if index.shape != (len(x),):
         raise ValueError(f"index has shape {index.shape}; needed ({len(x)},), one number per image of x")
-    if view not in (0, 1):
-        raise ValueError(f"view={view}; needed 0 or 1")

@@ -27,6 +27,8 @@ class Batch(NamedTuple):
         Place of each sample in its data set; on the host.
     epoch, seed : int
         Noise and crops are drawn by (seed, epoch, index), so they do not depend on what was drawn before.
+    where : array of int, shape (n,), optional
+        The index, on the device of x.
     """
 
     x: Array
@@ -34,6 +36,12 @@ class Batch(NamedTuple):
     index: NDArray[np.integer[Any]]  # type: ignore[assignment]  # hides tuple.index, which nobody misses
     epoch: int
     seed: int
+    where: Array | None = None
+
+    @property
+    def drawn_by(self) -> Array:
+        """The index, where random numbers are made: on CuPy's GPU if it is there, else on the host."""
+        return self.where if array_api_compat.is_cupy_array(self.where) else self.index
 
 
 class Model(Protocol):
@@ -55,7 +63,7 @@ def take(
     """Cut a batch out of a data set, on the device where that is; `where` is the index there, if it is there already."""
     xp = _array.namespace(x=x, y=y)
     where = on_device_of(index, x) if where is None else where
-    return Batch(xp.take(x, where, axis=0), None if y is None else xp.take(y, where, axis=0), index, epoch, seed)
+    return Batch(xp.take(x, where, axis=0), None if y is None else xp.take(y, where, axis=0), index, epoch, seed, where)
 
 
 def on_device_of(a: NDArray[Any], x: Array) -> Array:

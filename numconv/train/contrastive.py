@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import array_api_compat
 import numpy as np
 
 from .. import _array
@@ -14,7 +15,7 @@ from .._tree import Tree
 from ..loss import nt_xent_loss_vjp, supcon_loss_vjp
 from ..nn import Layer
 from ..nn.chain import Shape
-from .augment import Augmentation, two_views
+from .augment import Augmentation, stacked_views
 from .batch import Batch, like, to_host
 
 Positives: TypeAlias = Literal["crops", "labels"]
@@ -62,11 +63,8 @@ class Contrastive(NamedTuple):
 
     def loss(self, params: Tree, batch: Batch) -> tuple[Array, dict[str, Any], Callable[[], Tree]]:
         """Return the loss, terms `chance` (the loss of embeddings that are all alike), and the pullback."""
-        views = two_views(
-            _views_of(batch.x), seed=batch.seed, epoch=batch.epoch, index=batch.index, augmentation=self.augmentation
-        )
         # One pass over both views: twice the batch keeps the convolutions busier than twice the calls.
-        z, encoder_pullback = self.encoder.forward(params["encoder"], like(np.concatenate(views), batch.x))
+        z, encoder_pullback = self.encoder.forward(params["encoder"], self._views(batch))
         u, head_pullback = self.head.forward(params["head"], z)
         loss, loss_pullback = self._compared(u, batch)
 
@@ -81,6 +79,14 @@ class Contrastive(NamedTuple):
         """Return the embeddings (n, latent) of images as they are: the encoder's output, without the head."""
         return self.encoder.forward(params["encoder"], x)[0]
 
+    def _views(self, batch: Batch) -> Array:
+        """Return the first views of a batch, then the second: CuPy's are made on its GPU, those of others on the host."""
+        x = batch.x
+        if not array_api_compat.is_cupy_array(x):
+            x = to_host(x).astype(np.float32, copy=False)
+        views = stacked_views(x, seed=batch.seed, epoch=batch.epoch, index=batch.drawn_by, augmentation=self.augmentation)
+        return views if x is batch.x else like(views, batch.x)
+
     def _compared(self, u: Array, batch: Batch) -> tuple[Array, Callable[[], Array]]:
         xp = _array.namespace(u=u)
         n = u.shape[0] // 2
@@ -91,7 +97,3 @@ class Contrastive(NamedTuple):
             return loss, pullback
         loss, pullback = nt_xent_loss_vjp(u[:n, :], u[n:, :], self.temperature)
         return loss, lambda: xp.concat(list(pullback()))
-
-
-def _views_of(x: Array) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return to_host(x).astype(np.float32, copy=False)  # views are made on the host, whose random numbers they are

@@ -11,6 +11,9 @@ Layout of the 192 bits that Philox scrambles, each field unsigned and little end
              word 1: sample index
              word 2: epoch
              word 3: stream
+
+Given an array of CuPy to be `like`, numbers are made on its GPU, and nothing is read from there: words and uniform numbers are
+the same bits as the CPU's, normal ones differ by rounding.
 """
 
 from __future__ import annotations
@@ -19,10 +22,14 @@ import operator
 from enum import IntEnum
 from typing import Any
 
+import array_api_compat
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .philox import PER_BLOCK, block, normals, words
+from .. import _array
+from .._array import Array
+from . import philox_cuda
+from .batch import like as placed
 
 
 class Stream(IntEnum):
@@ -76,13 +83,15 @@ def philox(counter: ArrayLike, key: ArrayLike) -> NDArray[np.uint32]:
     >>> [f"{word:08x}" for word in philox([0, 0, 0, 0], [0, 0])]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
+    from .philox import block
+
     counters = np.array(counter, dtype=np.uint64)
     key = np.array(key, dtype=np.uint64)
     blocks = [block(*counter, *key) for counter in counters.reshape(-1, 4)]
     return np.array(blocks, dtype=np.uint32).reshape(counters.shape)
 
 
-def bits(seed: int, stream: int, epoch: int, index: ArrayLike, count: int) -> NDArray[np.uint32]:
+def bits(seed: int, stream: int, epoch: int, index: ArrayLike, count: int, *, like: Array | None = None) -> Array:
     """Return `count` random 32-bit words for each sample.
 
     Parameters
@@ -97,6 +106,9 @@ def bits(seed: int, stream: int, epoch: int, index: ArrayLike, count: int) -> ND
         Which samples of the data set, each from 0 to 2**32 - 1.
     count : int
         How many words per sample; fewer are the beginning of more.
+    like : array, optional
+        Return words in its library and on its device; by default NumPy's. If it is CuPy's, index may be too: it is not looked at
+        then, and taken modulo 2**32.
 
     Returns
     -------
@@ -115,22 +127,42 @@ def bits(seed: int, stream: int, epoch: int, index: ArrayLike, count: int) -> ND
     >>> bits(0, Stream.ORDER, 0, [0, 1], 2).shape
     (2, 2)
     """
-    at = _counted(seed, stream, epoch)
+    at = counted(seed, stream, epoch)
     count = _within("count", count, 2**34)
-    return words(_indices(index), -(-count // 4), *at)[:, :count]
+    if _on_gpu(like):
+        return philox_cuda.drawn("bits", indices_on(index, like), count, at, np.uint32)
+    from .philox import words
+
+    made = words(_indices(index), -(-count // 4), *at)[:, :count]
+    return made if like is None else _array.namespace(like=like).asarray(made, device=array_api_compat.device(like))
 
 
 def uniform(
-    seed: int, stream: int, epoch: int, index: ArrayLike, count: int, *, dtype: DTypeLike = np.float32
-) -> NDArray[np.floating[Any]]:
+    seed: int,
+    stream: int,
+    epoch: int,
+    index: ArrayLike,
+    count: int,
+    *,
+    dtype: DTypeLike = np.float32,
+    like: Array | None = None,
+) -> Array:
     """Return `count` numbers for each sample, uniform in [0, 1): multiples of 2**-24 (float32) or 2**-53 (float64).
 
-    Parameters are those of `bits`; dtype is float32 or float64.
+    Parameters
+    ----------
+    seed, stream, epoch, index, count
+        As in `bits`.
+    dtype : float32 or float64, default float32
+        What the numbers are made in.
+    like : array of floats, optional
+        Return the numbers in its library, on its device and in its dtype, rounded to that, for which 1 may be the nearest to a
+        uniform number; by default NumPy's, of dtype. If it is CuPy's, index may be too.
 
     Returns
     -------
-    array of dtype, shape (n, count)
-        The same on every machine.
+    array, shape (n, count)
+        The same on every machine and device.
 
     Raises
     ------
@@ -145,22 +177,32 @@ def uniform(
     >>> bool((both[1] == alone[0]).all())
     True
     """
-    if np.dtype(dtype) == np.float32:
+    dtype = _float(dtype)
+    if _on_gpu(like):
+        count = _within("count", count, 2**33)
+        return _on_device("uniform", counted(seed, stream, epoch), indices_on(index, like), count, dtype, like)
+    if dtype == np.float32:
         words = bits(seed, stream, epoch, index, count)
         words >>= np.uint32(8)
         u = words.astype(np.float32)
         u *= np.float32(2**-24)
-        return u
-    if np.dtype(dtype) == np.float64:
+    else:
         words = bits(seed, stream, epoch, index, 2 * _within("count", count, 2**33))
         low, high = words[:, 0::2].astype(np.uint64), words[:, 1::2].astype(np.uint64)
-        return ((high << np.uint64(32) | low) >> np.uint64(11)).astype(np.float64) * 2**-53
-    raise TypeError(f"dtype is {np.dtype(dtype)}; needed float32 or float64")
+        u = ((high << np.uint64(32) | low) >> np.uint64(11)).astype(np.float64) * 2**-53
+    return u if like is None else placed(u, like)
 
 
 def normal(
-    seed: int, stream: int, epoch: int, index: ArrayLike, count: int, *, dtype: DTypeLike = np.float32
-) -> NDArray[np.floating[Any]]:
+    seed: int,
+    stream: int,
+    epoch: int,
+    index: ArrayLike,
+    count: int,
+    *,
+    dtype: DTypeLike = np.float32,
+    like: Array | None = None,
+) -> Array:
     """Return `count` numbers for each sample from the normal distribution of mean 0 and standard deviation 1.
 
     Box and Muller's transform of `uniform`, whose parameters these are. Float32 reaches out to 5.8 standard deviations, float64
@@ -168,8 +210,8 @@ def normal(
 
     Returns
     -------
-    array of dtype, shape (n, count)
-        The same on every machine but for how it rounds logarithms and cosines.
+    array, shape (n, count)
+        The same on every machine and device but for how it rounds logarithms and cosines.
 
     Raises
     ------
@@ -184,11 +226,15 @@ def normal(
     >>> z.shape, z.dtype.name
     ((128, 20), 'float32')
     """
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"dtype is {np.dtype(dtype)}; needed float32 or float64")
-    at = _counted(seed, stream, epoch)
+    dtype = _float(dtype)
+    at = counted(seed, stream, epoch)
     count = _within("count", count, 2**33)
-    return normals(_indices(index), -(-count // PER_BLOCK[np.dtype(dtype).itemsize]), *at, np.dtype(dtype))[:, :count]
+    if _on_gpu(like):
+        return _on_device("normal", at, indices_on(index, like), count, dtype, like)
+    from .philox import PER_BLOCK, normals
+
+    z = normals(_indices(index), -(-count // PER_BLOCK[dtype.itemsize]), *at, dtype)[:, :count]
+    return z if like is None else placed(z, like)
 
 
 def permutation(seed: int, stream: int, epoch: int, n: int) -> NDArray[np.int64]:
@@ -220,7 +266,36 @@ def permutation(seed: int, stream: int, epoch: int, n: int) -> NDArray[np.int64]
     return np.argsort(words[:, 1] << np.uint64(32) | words[:, 0], kind="stable").astype(np.int64, copy=False)
 
 
-def _counted(seed: int, stream: int, epoch: int) -> tuple[int, int, int]:
+def indices_on(index: ArrayLike, like: Array) -> Array:
+    """Return an index as int64 on the device of an array of CuPy: one copy if it is on the host, and no look if it is not."""
+    xp = _array.namespace(like=like)
+    if not array_api_compat.is_cupy_array(index):
+        return xp.asarray(_indices(index).astype(np.int64), device=array_api_compat.device(like))
+    _array.namespace(like=like, index=index)
+    _check_index(index)
+    return xp.astype(index, xp.int64, copy=False)
+
+
+def _on_gpu(like: Array | None) -> bool:
+    return like is not None and array_api_compat.is_cupy_array(like)
+
+
+def _on_device(kind: philox_cuda.Kind, at: tuple[int, int, int], index: Array, count: int, dtype: Any, like: Array) -> Array:
+    """Return numbers made in dtype, in that of `like`: by the kernel itself where it can."""
+    xp, like = _array.reals(like=like)
+    fits = philox_cuda.made_in(like.dtype) == dtype
+    made = philox_cuda.drawn(kind, index, count, at, like.dtype if fits else dtype)
+    return xp.astype(made, like.dtype, copy=False)
+
+
+def _float(dtype: DTypeLike) -> np.dtype[Any]:
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {np.dtype(dtype)}; needed float32 or float64")
+    return np.dtype(dtype)
+
+
+def counted(seed: int, stream: int, epoch: int) -> tuple[int, int, int]:
+    """Return the three as Python's integers, or say which is out of its range."""
     return _within("seed", seed, 2**64), _within("stream", stream, 2**32), _within("epoch", epoch, 2**32)
 
 
@@ -238,10 +313,14 @@ def _indices(index: ArrayLike) -> NDArray[np.uint64]:
     samples = np.asarray(index)
     if samples.size == 0:
         samples = samples.astype(np.int64)
+    _check_index(samples)
+    if samples.size and (samples.min() < 0 or samples.max() >= 2**32):
+        raise ValueError(f"index runs from {samples.min()} to {samples.max()}; needed 0 <= index < 2**32")
+    return samples.astype(np.uint64)
+
+
+def _check_index(samples: Array) -> None:
     if samples.dtype.kind not in "iu":
         raise TypeError(f"index has dtype {samples.dtype}; needed integers")
     if samples.ndim != 1:
         raise ValueError(f"index has shape {samples.shape}; needed (n,), one number per sample")
-    if samples.size and (samples.min() < 0 or samples.max() >= 2**32):
-        raise ValueError(f"index runs from {samples.min()} to {samples.max()}; needed 0 <= index < 2**32")
-    return samples.astype(np.uint64)

@@ -16,7 +16,7 @@ from ..activation import sigmoid, tanh_vjp
 from ..loss import bce_with_logits_loss_vjp, gaussian_kl_loss_vjp, gaussian_nll_loss_vjp, reparameterize_vjp
 from ..nn import Layer
 from ..nn.chain import Shape
-from .batch import Batch, like
+from .batch import Batch
 from .random import Stream, normal
 
 Likelihood: TypeAlias = Literal["bernoulli", "gaussian"]
@@ -80,8 +80,8 @@ class VAE(NamedTuple):
         """Return the loss, terms `reconstruction` and `kl` in nats per image, and the pullback."""
         xp = _array.namespace(x=batch.x)
         mean, logvar, encoder_pullback = self._encoded(params, batch.x)
-        noise = normal(batch.seed, Stream.LATENT, batch.epoch, batch.index, mean.shape[1])
-        z, sample_pullback = reparameterize_vjp(mean, logvar, like(noise, mean))
+        noise = normal(batch.seed, Stream.LATENT, batch.epoch, batch.drawn_by, mean.shape[1], like=mean)
+        z, sample_pullback = reparameterize_vjp(mean, logvar, noise)
         x, decoder_pullback = self.decoder.forward(params["decoder"], z)
         reconstruction, reconstruction_pullback = self._reconstruction(x, batch.x)
         kl, floored, kl_pullback = self._kl(mean, logvar)
@@ -120,8 +120,8 @@ class VAE(NamedTuple):
 
     def sample(self, params: Tree, *, count: int, latent: int, seed: int = 0) -> Array:
         """Return the mean images of `count` codes of length `latent` drawn from the prior, on the device of the parameters."""
-        codes = normal(seed, Stream.LATENT, 0, np.arange(count), latent)
-        return self.decode(params, like(codes, next(leaves(params))))
+        codes = normal(seed, Stream.LATENT, 0, np.arange(count), latent, like=next(leaves(params)))
+        return self.decode(params, codes)
 
     def _encoded(self, params: Tree, x: Array) -> tuple[Array, Array, Callable[[Array], Tree]]:
         code, encoder_pullback = self.encoder.forward(params["encoder"], x)

@@ -347,4 +347,17 @@ inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32;
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 
+// Sine and cosine of pi x. The turns by a quarter are exact, as CUDA's are; the rest is rounded from a wider type.
+template <class T> void cudasim_sincospi(T x, T* sine, T* cosine)
+{
+    const long double quarters = roundl(2 * (long double)x);
+    const long double rest = (x - quarters / 2) * 3.14159265358979323846264338327950288L;
+    const T s = (T)sinl(rest), c = (T)cosl(rest);
+    const int turn = (int)fmodl(quarters, 4) & 3;
+    *sine = turn == 0 ? s : turn == 1 ? c : turn == 2 ? -s : -c;
+    *cosine = turn == 0 ? c : turn == 1 ? -s : turn == 2 ? -c : s;
+}
+inline void sincospif(float x, float* sine, float* cosine) { cudasim_sincospi(x, sine, cosine); }
+inline void sincospi(double x, double* sine, double* cosine) { cudasim_sincospi(x, sine, cosine); }
+
 #include "ptx_twins.hpp"

@@ -25,6 +25,8 @@ ROOMS = (
     "numconv.loss.streamed",
     "numconv.norm.cuda",
     "numconv.train.adam_cuda",
+    "numconv.train.philox_cuda",
+    "numconv.train.views_cuda",
 )
 ARCHITECTURES = ("sm_80", "sm_90a")
 LEDGER = Path(__file__).with_name("registers.json")
