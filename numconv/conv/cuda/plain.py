@@ -10,7 +10,7 @@ from ... import _cuda
 from ..._array import Array
 from ..finish import finished
 from ..geometry import ConvGeometry
-from .problem import CLOCK, LAUNCH, Plan, Problem
+from .problem import BANDWIDTH, CLOCK, LAUNCH, Plan, Problem
 
 SOURCE = Path(__file__).with_suffix(".cu")
 
@@ -37,8 +37,11 @@ def plan(problem: Problem) -> Plan:
     terms = g.flops / 2 / max(prod(answer), 1)
     rounds = -(-prod(answer) // (problem.device.multiprocessors * 2048))  # so many threads are at work at a time
     clocks = terms * rounds * (160 if problem.dtype == "float64" else 80)  # a prediction
+    moved = (prod(g.x_shape) + prod(g.w_shape) + prod(g.y_shape)) * problem.itemsize
     unit = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}[problem.dtype]
-    return Plan("plain", "one element", 0, unit * (1 if problem.itemsize == 2 else 2), LAUNCH + clocks / CLOCK)
+    return Plan(
+        "plain", "one element", 0, unit * (1 if problem.itemsize == 2 else 2), LAUNCH + max(moved / BANDWIDTH, clocks / CLOCK)
+    )
 
 
 def run(problem: Problem, found: Plan, given: tuple[Array, Array], b: Array | None, rectify: bool) -> Array:

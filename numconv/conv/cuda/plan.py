@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from types import ModuleType
 
-from . import gemm, gradient, plain
+from . import gemm, gradient, grouped, plain
 from .problem import Plan, Problem
 
 # Each has plan(problem) -> Plan or None, run(problem, plan, given, b, rectify) -> the answer, and programs().
-METHODS: tuple[ModuleType, ...] = (gemm, gradient, plain)
+METHODS: tuple[ModuleType, ...] = (gemm, gradient, grouped, plain)
 
 
 @lru_cache(4096)
