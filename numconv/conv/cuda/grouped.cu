@@ -23,7 +23,7 @@ static __device__ __forceinline__ int seen(int r, int k, const Slide& g, int axi
 }
 
 // A thread owns STRIP rows (the second axis) of one column of OUTS output channels: each number read is used for all of them.
-extern "C" __global__ void __launch_bounds__(256) slide(const Stored* in, const Stored* w, const Stored* b, Stored* out, const Slide g)
+extern "C" __global__ void __launch_bounds__(256, 2) slide(const Stored* in, const Stored* w, const Stored* b, Stored* out, const Slide g)
 {
     const long long strips = (g.out_size[1] + STRIP - 1) / STRIP, chunks = (g.outs + OUTS - 1) / OUTS;
     const long long places = g.out_size[0] * strips * g.out_size[2], channels = g.groups * chunks;
@@ -47,10 +47,12 @@ extern "C" __global__ void __launch_bounds__(256) slide(const Stored* in, const 
                     const int q1 = seen(r1 + s, k1, g, 1);
                     row[s] = q1 < 0 ? -1 : (q0 * g.in_size[1] + q1) * g.in_size[2];
                 }
+#pragma unroll 1
                 for (int k2 = 0; k2 < taps2; ++k2) {
                     const int q2 = seen(r2, k2, g, 2);
                     if (q2 < 0) continue;
                     const Stored* const w_k = w_o + ((long long)k0 * taps1 + k1) * taps2 + k2;
+#pragma unroll 1
                     for (int i = 0; i < (int)g.ins; ++i) {
                         Sum weight[OUTS];
 #pragma unroll
