@@ -103,7 +103,7 @@ FAULTS = {
     "no test of the left edge": ("if (q2 < 0) continue;", ""),
     "no test of the right edge": ("&& q < (int)g.in_size[axis] ", ""),
     "parity off by one": ("q * d == a &&", "q * d == a - (d > 1) &&"),
-    "tap order flipped": ("+ k2;\n                    for", "+ taps2 - 1 - k2;\n                    for"),
+    "tap order flipped": ("taps1 + k1) * taps2 + k2;\n#pragma", "taps1 + k1) * taps2 + taps2 - 1 - k2;\n#pragma"),
     "rows past the last": ("r1 + s >= g.out_size[1] || ", ""),
     "outputs past the last": (" || o + j >= g.outs) continue", ") continue"),
     "the last sums forgotten": ("int half = 128", "int half = 64"),
