@@ -49,6 +49,11 @@ extern "C" __global__ void copied(const float* x, float* y)
     y[192 + l] = shared[192 + l];
 }
 
+// NVRTC takes no generic lambda without an annotation of its space.
+using Into = float (&)[4];
+using Left = unsigned (&)[4];
+using Right = unsigned (&)[2];
+
 template <class Multiply>
 __device__ void multiplied(Multiply multiply, const unsigned* a, const unsigned* b, float* c)
 {
@@ -63,17 +68,17 @@ __device__ void multiplied(Multiply multiply, const unsigned* a, const unsigned*
 
 extern "C" __global__ void tf32(const unsigned* a, const unsigned* b, float* c)
 {
-    multiplied([](auto& c, auto& a, auto& b) { multiply_tf32(c, a, b); }, a, b, c);
+    multiplied([](Into c, Left a, Right b) { multiply_tf32(c, a, b); }, a, b, c);
 }
 
 extern "C" __global__ void f16(const unsigned* a, const unsigned* b, float* c)
 {
-    multiplied([](auto& c, auto& a, auto& b) { multiply_f16(c, a, b); }, a, b, c);
+    multiplied([](Into c, Left a, Right b) { multiply_f16(c, a, b); }, a, b, c);
 }
 
 extern "C" __global__ void bf16(const unsigned* a, const unsigned* b, float* c)
 {
-    multiplied([](auto& c, auto& a, auto& b) { multiply_bf16(c, a, b); }, a, b, c);
+    multiplied([](Into c, Left a, Right b) { multiply_bf16(c, a, b); }, a, b, c);
 }
 
 extern "C" __global__ void f64(const double* a, const double* b, double* c)
