@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         conv_transpose_vjp,
         conv_vjp,
     )
+    from .conv.cuda.tuning import autotune
     from .conv.explain import explain
     from .conv.gradients import (
         conv_bias_grad,
@@ -143,6 +144,7 @@ __version__ = "0.1.0"
 __all__ = [
     "adaptive_avg_pool",
     "adaptive_avg_pool_vjp",
+    "autotune",
     "avg_pool",
     "avg_pool_vjp",
     "batch_norm",
@@ -275,6 +277,7 @@ _NAMES = {
         "conv_transpose1d_vjp conv_transpose2d conv_transpose2d_vjp conv_transpose3d conv_transpose3d_vjp "
         "conv_transpose_output_shape conv_transpose_vjp conv_vjp"
     ),
+    ".conv.cuda.tuning": "autotune",
     ".conv.explain": "explain",
     ".conv.masked": "conv_coverage masked_conv masked_conv_vjp",
     ".conv.gradients": (

@@ -7,6 +7,7 @@ drawers run without a GPU.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from math import prod
@@ -112,6 +113,9 @@ class Backend(Protocol):
     def stream(self) -> int:
         """Return which queue of work is the current one."""
 
+    def seconds(self, call: Callable[[], object], times: int) -> float:
+        """Return the seconds that the GPU takes for a call, of so many in a row; this waits for them."""
+
 
 class CupyBackend:
     """Kernels compiled by NVRTC, or by CuPy where that is not found, and launched on CuPy's current stream."""
@@ -179,6 +183,28 @@ class CupyBackend:
         """Return which queue of work is the current one."""
         return int(_cupy().cuda.get_current_stream().ptr)
 
+    def seconds(self, call: Callable[[], object], times: int) -> float:
+        """Return the seconds that the GPU takes for a call, of so many in a row; this waits for them.
+
+        Raises
+        ------
+        RuntimeError
+            If the current stream is captured for a graph, where nothing runs that could be timed.
+        """
+        cuda = _cupy().cuda
+        stream = cuda.get_current_stream()
+        if stream.is_capturing():
+            raise RuntimeError(
+                "autotune times kernels, and this stream is being captured for a CUDA graph: tune before the capture"
+            )
+        begin, end = cuda.Event(), cuda.Event()
+        begin.record(stream)
+        for _ in range(times):
+            call()
+        end.record(stream)
+        end.synchronize()
+        return float(cuda.get_elapsed_time(begin, end)) / 1e3 / times
+
 
 backend: Backend = CupyBackend()
 
@@ -211,6 +237,11 @@ def contiguous(a: Array) -> Array:
 def address(a: Array) -> int:
     """Return where the first element of `a` is; how kernels may read it depends on what it is a multiple of."""
     return backend.address(a)
+
+
+def seconds(call: Callable[[], object], times: int) -> float:
+    """Return the seconds that the GPU takes for a call, of so many in a row; this waits for them."""
+    return backend.seconds(call, times)
 
 
 def empty(shape: tuple[int, ...], dtype: Any, *, what: str) -> Array:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
+
+from . import _kept
 
 
 class CompileError(RuntimeError):
@@ -62,28 +62,11 @@ def cubin(source: str, architecture: str, options: tuple[str, ...]) -> tuple[byt
 def kept_cubin(source: str, architecture: str, options: tuple[str, ...]) -> Path:
     """Return the file of `cubin`'s machine code, compiled now or by any process before: it is found by what it was made of."""
     made_of = repr((source, architecture, options, version()))
-    path = _folder() / f"{hashlib.sha256(made_of.encode()).hexdigest()[:40]}.cubin"
+    path = _kept.folder() / f"{hashlib.sha256(made_of.encode()).hexdigest()[:40]}.cubin"
     if not path.is_file():
         code, _ = cubin(source, architecture, options)
-        handle, beside = tempfile.mkstemp(dir=path.parent)
-        with open(handle, "wb") as file:
-            file.write(code)
-        os.replace(beside, path)  # at once: another process may be reading the same name
+        _kept.keep(path, code)
     return path
-
-
-@cache
-def _folder() -> Path:
-    """Return where machine code is kept: a folder of this user's, or of this process where there is no home to write to."""
-    chosen = os.environ.get("NUMCONV_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(chosen) / "numconv" / "cuda"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="numconv-cuda-"))
 
 
 def _text(program: ctypes.c_void_p, what: str) -> bytes:

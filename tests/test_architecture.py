@@ -25,6 +25,7 @@ FOUNDATIONS = {
     "_running",
     "_cuda",
     "_nvrtc",
+    "_kept",
     "_rows_cuda",
     "_cuda_formula",
     "_torch_cuda",

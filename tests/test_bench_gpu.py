@@ -23,7 +23,7 @@ def run(*arguments):
 
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_a_rehearsal(tmp_path):
-    ended = run("--emulate", "--out", tmp_path / "report", "--parts", "wrappers", "checks", "times")
+    ended = run("--emulate", "--out", tmp_path / "report", "--parts", "wrappers", "checks", "times", "tune")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     results = json.loads((tmp_path / "report" / "gpu.json").read_text())
     page = (tmp_path / "report" / "benchmarks-gpu.md").read_text()
@@ -32,6 +32,10 @@ def test_a_rehearsal(tmp_path):
     assert {row["dtype"] for row in results["checks"]["rows"]} == {"float32", "float64", "float16", "bfloat16"}
     assert len(results["times"]["rows"]) == 3
     assert "**A rehearsal on an emulator: no figure here is a GPU's.**" in page
+    assert len({row["problem"] for row in results["tune"]["rows"]}) == 6
+    table = json.loads((tmp_path / "report" / "emulated-h200.json").read_text())
+    assert len(table["choices"]) == 6
+    assert set(table["factors"]) == {row["factor"] for row in results["tune"]["rows"]}
     assert not (tmp_path / "report" / "golden.npz").exists()  # only a GPU's word is gold
 
 
@@ -56,6 +60,20 @@ def test_ratios(monkeypatch):
     assert "| layer | contract_y | 100.0 | 10.0 | 200.0 | 1.50 | 0.50 |  |" in text
     assert "Geometric mean of the ratios, channels_last: 1.50." in text
     assert "1 rows were left out" in text
+
+
+def test_the_table_of_what_was_timed(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    monkeypatch.syspath_prepend(ROOT)
+    table = importlib.import_module("bench.gpu.tune").table
+    rows = [
+        {"problem": "one", "factor": "a", "plan": "a 1", "seconds": 2e-3, "predicted": 1e-3},
+        {"problem": "one", "factor": "b", "plan": "b 1", "seconds": 1e-3, "predicted": 2e-3},
+        {"problem": "two", "factor": "a", "plan": "a 2", "seconds": 4e-3, "predicted": 1e-3},
+        {"problem": "two", "factor": "b", "plan": "b 2", "seconds": 5e-3, "predicted": 2e-3},
+        {"problem": "three", "factor": "a", "plan": "a 3", "seconds": 9e-3, "predicted": 1e-3},
+    ]
+    assert table(rows) == ({"a": 4.0, "b": 1.5}, {"one": "b 1", "two": "a 2", "three": "a 3"})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")

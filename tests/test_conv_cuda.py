@@ -23,6 +23,7 @@ from numconv.conv.cuda.plan import plan
 from numconv.conv.cuda.problem import Problem
 
 from .cuda_emulator.emulator import H200, MISSING, Emulator, guarded
+from .cuda_emulator.plans import best
 from .cuda_emulator.stand_in import stand_in
 from .test_conv_cuda_plain import GEOMETRIES, arrays, contracted
 
@@ -188,7 +189,7 @@ def test_infinity_and_nan_stay_what_they_are():
 
 def test_misaligned_memory():
     g = geometry.conv((2, 8, 5, 5), (6, 8, 3, 3), 1, 1, 1, 1)
-    found = [gemm.plan(Problem("contract_y", g, "float32", "default", H200, (True, False), (n, 16))) for n in (4, 8, 16)]
+    found = [best(gemm, Problem("contract_y", g, "float32", "default", H200, (True, False), (n, 16))) for n in (4, 8, 16)]
     assert [dict(each.how.program.defines)["CHUNK"] for each in found] == [4, 4, 16]
     whole = np.zeros(2 * 5 * 5 * 8 + 1, np.float32)
     a = np.moveaxis(whole[1:].reshape(2, 5, 5, 8), -1, 1)
@@ -202,7 +203,7 @@ def test_a_single_tap_is_not_turned():
     got = contracted(Drawer("default", (gemm,)), "contract_y", a, g, biased=True)
     assert not wrong(got, "contract_y", a, g, POLICIES[0])
     assert [p.name for p in _cuda.backend.programs] == ["gather"]
-    assert gemm.plan(Problem("contract_y", g, "float32", "default", H200, (True, False))).workspace == 0
+    assert best(gemm, Problem("contract_y", g, "float32", "default", H200, (True, False))).workspace == 0
 
 
 def fault_of_splits(policy, seed):
@@ -269,7 +270,7 @@ def test_the_plan():
     large = geometry.conv((1, 1, 3_000_000_000), (1, 1, 2), 1_499_999_999, 0, 1, 1)
     assert chosen("contract_y", large)[0] is plain, "its positions do not fit into 32 bits"
     stem = geometry.conv((32, 3, 224, 224), (64, 3, 7, 7), 2, 3, 1, 1)
-    found = gemm.plan(Problem("contract_y", stem, "float16", "default", H200))
+    found = best(gemm, Problem("contract_y", stem, "float16", "default", H200))
     assert found.how.pitch == 8
     assert found.workspace == 32 * 224 * 224 * 8 * 2 + 64 * 8 * 49 * 2
 

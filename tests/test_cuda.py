@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import numconv
-from numconv import _cuda, _nvrtc
+from numconv import _cuda, _kept, _nvrtc
 
 from .cuda_emulator.emulator import H200, MISSING
 from .cuda_emulator.stand_in import ndarray, stand_in
@@ -141,7 +141,7 @@ def test_a_header_is_there_once():
 
 @pytest.mark.skipif(_nvrtc.missing() is not None, reason=str(_nvrtc.missing()))
 def test_machine_code_is_kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(_nvrtc, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(_kept, "folder", lambda: tmp_path)
     source = 'extern "C" __global__ void k(int* a) { a[0] = 1; }'
     first = _nvrtc.kept_cubin(source, "sm_90a", ())
     assert first.read_bytes().startswith(b"\x7fELF")

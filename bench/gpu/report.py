@@ -36,6 +36,9 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         yield f"- {len(results['checks']['rows'])} contractions held to float64, each twice for the same bits"
     if "tests" in results:
         yield f"- the test tree on CuPy arrays: {results['tests']['said']}"
+    if "tune" in results:
+        rows, left_out = results["tune"]["rows"], results["tune"]["left_out"]
+        yield f"- {len(rows)} plans of {len({row['problem'] for row in rows})} problems timed, {len(left_out)} layers left out"
     yield "- seconds: " + ", ".join(f"{part} {seconds}" for part, seconds in results["seconds"].items())
     if "checks" in results:
         yield from _errors(results["checks"]["rows"])

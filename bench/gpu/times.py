@@ -35,9 +35,8 @@ def run(cupy: Any, until: float, *, small: bool) -> dict[str, Any]:
     if torch is not None:
         torch.backends.cudnn.benchmark = True
     results: dict[str, Any] = {"ceilings": {} if small else _ceilings(cupy), "rows": [], "left_out": [], "wrong": {}}
-    layers = {"14 3x3 8": Layer(1, 8, 14, 14, 8, 3, 1, 1)} if small else {name: _larger(layer) for name, layer in NETS.items()}
     for kind in ("fp32",) if small else KINDS:
-        for name, layer in layers.items():
+        for name, layer in layers(small).items():
             for contraction in GIVEN:
                 if time.monotonic() > until:
                     results["left_out"].append(f"{name}, {kind}, {contraction}")
@@ -54,21 +53,29 @@ def run(cupy: Any, until: float, *, small: bool) -> dict[str, Any]:
     return results
 
 
-def _larger(layer: Layer) -> Layer:
-    return layer._replace(batch=BATCH.get(layer.batch, layer.batch))
+def layers(small: bool) -> dict[str, Layer]:
+    """Return the layers of networks at a batch that fills a GPU; `small`, one that an emulator can do."""
+    if small:
+        return {"14 3x3 8": Layer(1, 8, 14, 14, 8, 3, 1, 1)}
+    return {name: layer._replace(batch=BATCH.get(layer.batch, layer.batch)) for name, layer in NETS.items()}
+
+
+def geometry_of(layer: Layer) -> Any:
+    """Return the geometry of a layer."""
+    x, w = (layer.batch, layer.c_in, layer.height, layer.width), (layer.c_out, layer.c_in // layer.groups, layer.taps, layer.taps)
+    return geometry.conv(x, w, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def _row(cupy: Any, torch: Any, layer: Layer, kind: str, name: str, emulated: bool) -> dict[str, Any]:
     """Return the times of one contraction of a layer, by side: with and without bias where there is one."""
     dtype, precision, tf32 = KINDS[kind]
-    x, w = (layer.batch, layer.c_in, layer.height, layer.width), (layer.c_out, layer.c_in // layer.groups, layer.taps, layer.taps)
-    g = geometry.conv(x, w, layer.stride, layer.padding, layer.dilation, layer.groups)
+    g = geometry_of(layer)
     width = {"float32": 4, "float64": 8}.get(dtype, 2)
     sets = 1 if emulated else clock.copies(layer.numbers * width)
     sides: dict[str, Any] = {}
     for last in (False, True):
         of = "channels_last" if last else "NCHW"
-        ours = [_arrays(cupy, g, dtype, last) for _ in range(sets)]
+        ours = [arrays(cupy, g, dtype, last) for _ in range(sets)]
         kernels = drawer(cupy, ours[0]["x"], precision)
         sides[f"numconv {of}"] = [_ours(kernels, name, a, g, None) for a in ours]
         if name == "contract_y":
@@ -82,7 +89,7 @@ def _row(cupy: Any, torch: Any, layer: Layer, kind: str, name: str, emulated: bo
     return {"contraction": name, "flops": layer.flops, "bytes": layer.numbers * width, "seconds": seconds}
 
 
-def _arrays(cupy: Any, g: Any, dtype: str, last: bool) -> dict[str, Any]:
+def arrays(cupy: Any, g: Any, dtype: str, last: bool) -> dict[str, Any]:
     """Return x, w, y and a bias in NCHW order, lying in memory so or with channels last."""
     from .checks import _dtype
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -113,6 +114,12 @@ class Emulator:
     def stream(self) -> int:
         """There is one stream."""
         return 0
+
+    def seconds(self, call: Callable[[], object], times: int) -> float:
+        """Return the seconds of the emulator, which say nothing of a GPU's: one call is enough."""
+        begin = time.perf_counter()
+        call()
+        return time.perf_counter() - begin
 
 
 def guarded(shape: tuple[int, ...], dtype: Any, *, poisoned: bool = True) -> np.ndarray[Any, Any]:

@@ -10,9 +10,9 @@ from ... import _cuda
 from ..._array import Array
 from ..contractions import Step
 from ..geometry import ConvGeometry
-from . import layout
+from . import layout, tuning
 from .plan import METHODS, plan
-from .problem import Plan, Problem
+from .problem import Problem
 
 
 class Drawer:
@@ -46,16 +46,18 @@ class Drawer:
         _, found = plan(Problem(contraction, g, str(dtype), self.precision, _cuda.present()), self.methods)
         return Step(found.method, found.tile, found.workspace, found.error)
 
-    def plan(self, contraction: str, given: tuple[Array, Array], g: ConvGeometry) -> tuple[Problem, ModuleType, Plan]:
-        """Say what would be computed, by which method, and how."""
+    def problem(self, contraction: str, given: tuple[Array, Array], g: ConvGeometry) -> Problem:
+        """Say what is to be computed."""
         first = given[0]
         last, aligned = tuple(map(layout.is_last, given)), tuple(map(layout.alignment, given))
-        problem = Problem(contraction, g, str(first.dtype), self.precision, _cuda.device(first), last, aligned)  # type: ignore[arg-type]
-        return problem, *plan(problem, self.methods)
+        return Problem(contraction, g, str(first.dtype), self.precision, _cuda.device(first), last, aligned)  # type: ignore[arg-type]
 
     def _answer(self, contraction: str, given: Any, g: ConvGeometry, b: Array | None, rectify: bool) -> Array:
         with _cuda.on(given[0]):
-            problem, method, found = self.plan(contraction, given, g)
+            problem = self.problem(contraction, given, g)
+            if tuning.is_asked():
+                tuning.tune(problem, self.methods, given)
+            method, found = plan(problem, self.methods)
             return method.run(problem, found, given, b, rectify)
 
 

@@ -79,13 +79,8 @@ class How(NamedTuple):
     gather: Gather
 
 
-def plan(problem: Problem) -> Plan | None:
-    """Choose a tile, and to how many channels the input is padded if it is copied anyway, by what is predicted to take least."""
-    return min(plans(problem), key=lambda each: each.seconds, default=None)
-
-
 def plans(problem: Problem) -> Iterator[Plan]:
-    """Yield every way there is."""
+    """Yield a plan for each size of a tile and of copies, which decide to how many channels the input is padded."""
     if problem.device.capability < LEAST_CAPABILITY or problem.contraction == "contract_w" or not _small_enough(problem.g):
         return
     tiles = _TILES[_multiply(problem.dtype, problem.precision)]
@@ -203,7 +198,8 @@ def _with(problem: Problem, chunk_of: tuple[int, int], tile: tuple[int, int], sp
     seconds = LAUNCH * (1 + len(copies)) + 2 * sum(copies) / BANDWIDTH + rounds * (steps * step + _AROUND) / CLOCK
     error = _ROUNDED.get(problem.dtype) or _ERRORS.get(multiply) or 3e-17 * (prod(gather.taps) * channels) ** 0.5
     how = How(_program(problem.dtype, multiply, tile, chunk), grid, shared, channels, gather)
-    return Plan("gemm", f"{tile[0]}x{tile[1]} {multiply.lower()}" + f" / {splits}" * split, sum(copies), error, seconds, how)
+    name = f"{tile[0]}x{tile[1]} {multiply.lower()}" + f" by {chunk}" * (chunk < 16) + f" / {splits}" * split
+    return Plan("gemm", name, sum(copies), error, seconds, how)
 
 
 def _weights(problem: Problem) -> tuple[int, int, int]:

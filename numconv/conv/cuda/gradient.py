@@ -77,17 +77,25 @@ class How(NamedTuple):
     reduction: Reduction
 
 
-def plan(problem: Problem) -> Plan | None:
-    """Choose tile and shares: blocks enough for all multiprocessors, if each still has some work."""
-    g, size = problem.g, problem.itemsize
+def plans(problem: Problem) -> Iterator[Plan]:
+    """Yield a plan for each tile that has something to do."""
+    g = problem.g
     if problem.contraction != "contract_w" or problem.device.capability < LEAST_CAPABILITY or not _small_enough(problem):
-        return None
-    kind, _, rate = _kind(problem.dtype, problem.precision)
+        return
+    kind = _kind(problem.dtype, problem.precision)[0]
     (c_in, by_x), (c_out, by_y) = _vector(problem, 0, g.c_in), _vector(problem, 1, g.c_out)
     by_y, by_x = (1, 1) if by_y == 1 else (by_y, by_x)  # there is no kernel for single y beside vectors of x
+    if _large(kind) and 1 not in (by_x, by_y) and c_out > SMALL.m and c_in * prod(g.w_size) > SMALL.n:
+        yield _with(problem, LARGE, (c_out, c_in), (by_y, by_x))
+    yield _with(problem, SMALL, (c_out, c_in), (by_y, by_x))
+
+
+def _with(problem: Problem, tile: Tile, channels: tuple[int, int], vectors: tuple[int, int]) -> Plan:
+    """Choose shares for a tile: blocks enough for all multiprocessors, if each still has some work."""
+    g, size, (c_out, c_in), (by_y, by_x) = problem.g, problem.itemsize, channels, vectors
+    kind, _, rate = _kind(problem.dtype, problem.precision)
     deep = _deep(problem.dtype, problem.precision, by_x)
     columns, pixels = c_in * prod(g.w_size), g.batch * prod(g.y_size)
-    tile = LARGE if _large(kind) and 1 not in (by_x, by_y) and c_out > SMALL.m and columns > SMALL.n else SMALL
     blocks, all_tiles = ceil(columns / tile.n) * ceil(c_out / tile.m) * g.groups, max(1, ceil(pixels / deep))
     least = ceil(all_tiles * deep / LONG)
     wanted = max(ceil(2 * problem.device.multiprocessors / blocks), least)

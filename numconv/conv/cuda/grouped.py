@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from math import ceil, prod
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ LEAST_CAPABILITY = (8, 0)
 WIDEST = 32  # channels of a group: of more, a product of matrices makes a good tile
 WIDE = 4  # taps of the last axis that a block of `weigh` sums at a time, as in grouped.cu
 LEAST_SHARE, MOST_SHARE, ENOUGH = 2048, 65536, 512  # pixels of a share, and blocks wanted, the same on every GPU
+_ERRORS = {"float64": 1e-15, "float32": 3e-7, "float16": 2.1e-4, "bfloat16": 1.7e-3}
 _RATES = {1: 28.0, 4: 56.0}  # products a clock of a multiprocessor, by output channels of a thread: a prediction
 
 
@@ -51,30 +53,35 @@ class How(NamedTuple):
     share: int = 0
 
 
-def plan(problem: Problem) -> Plan | None:
-    """Take strips of rows, and four channels at a time where a group has as many; sums over pixels by shares."""
+def plans(problem: Problem) -> Iterator[Plan]:
+    """Yield plans by strips of rows, and by four channels at a time where a group has as many; sums over pixels by shares."""
     g = problem.g
     if problem.device.capability < LEAST_CAPABILITY or g.groups == 1 or max(g.c_in, g.c_out) > WIDEST or not _small(problem):
-        return None
+        return
     slide = _slide(problem)
     moved = (prod(g.x_shape) + prod(g.y_shape) + prod(g.w_shape)) * problem.itemsize
     clocks = g.flops / 2 / problem.device.multiprocessors * (2 if problem.itemsize == 8 else 1)
-    error = {"float64": 1e-15, "float32": 3e-7, "float16": 2.1e-4, "bfloat16": 1.7e-3}[problem.dtype]
     if problem.contraction == "contract_w":
-        pixels, elements = g.batch * prod(g.y_size), prod(g.w_shape)
-        wanted = max(ceil(ENOUGH / max(elements // g.w_size[2] * ceil(g.w_size[2] / WIDE), 1)), ceil(pixels / MOST_SHARE))
-        share = max(ceil(pixels / wanted), min(LEAST_SHARE, pixels), 1)
-        shares = max(ceil(pixels / share), 1)
-        workspace = shares * elements * (8 if problem.itemsize == 8 else 4)
-        copied = sum(prod(s) * problem.itemsize for s, last in zip((g.x_shape, g.y_shape), problem.last, strict=True) if last)
-        seconds = (2 + sum(problem.last)) * LAUNCH + max((moved + 2 * copied) / BANDWIDTH, clocks / 15 / CLOCK)
-        how = How(_weigh(problem.dtype), slide, shares, share)
-        return Plan("grouped", f"{WIDE} taps, {shares} shares", workspace + copied, error, seconds, how)
-    strip, outs = 4 if slide.out_size[1] > 1 else 1, 4 if slide.outs >= 4 else 1
+        yield _by_shares(problem, slide, moved, clocks)
+        return
     tested = prod(slide.divisor)  # taps that are looked at for one that reaches
-    seconds = LAUNCH + max(moved / BANDWIDTH, clocks * min(tested, 4) / _RATES[outs] / CLOCK * (1 if strip == 4 else 2))
-    how = How(_slid(problem.dtype, strip, outs), slide)
-    return Plan("grouped", f"{strip} rows, {outs} channels", 0, error, seconds, how)
+    for strip, outs in product((4, 1) if slide.out_size[1] > 1 else (1,), (4, 1) if slide.outs >= 4 else (1,)):
+        seconds = LAUNCH + max(moved / BANDWIDTH, clocks * min(tested, 4) / _RATES[outs] / CLOCK * (1 if strip == 4 else 2))
+        how = How(_slid(problem.dtype, strip, outs), slide)
+        yield Plan("grouped", f"{strip} rows by {outs} channels", 0, _ERRORS[problem.dtype], seconds, how)
+
+
+def _by_shares(problem: Problem, slide: Slide, moved: int, clocks: float) -> Plan:
+    g = problem.g
+    pixels, elements = g.batch * prod(g.y_size), prod(g.w_shape)
+    wanted = max(ceil(ENOUGH / max(elements // g.w_size[2] * ceil(g.w_size[2] / WIDE), 1)), ceil(pixels / MOST_SHARE))
+    share = max(ceil(pixels / wanted), min(LEAST_SHARE, pixels), 1)
+    shares = max(ceil(pixels / share), 1)
+    workspace = shares * elements * (8 if problem.itemsize == 8 else 4)
+    copied = sum(prod(s) * problem.itemsize for s, last in zip((g.x_shape, g.y_shape), problem.last, strict=True) if last)
+    seconds = (2 + sum(problem.last)) * LAUNCH + max((moved + 2 * copied) / BANDWIDTH, clocks / 15 / CLOCK)
+    how = How(_weigh(problem.dtype), slide, shares, share)
+    return Plan("grouped", f"{WIDE} taps, {shares} shares", workspace + copied, _ERRORS[problem.dtype], seconds, how)
 
 
 def run(problem: Problem, found: Plan, given: tuple[Array, Array], b: Array | None, rectify: bool) -> Array:

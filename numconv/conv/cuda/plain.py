@@ -30,8 +30,8 @@ def contract_w(x: Array, y: Array, g: ConvGeometry) -> Array:
     return _answer("contract_w", (x, y), g.w_shape, g)
 
 
-def plan(problem: Problem) -> Plan:
-    """Say how: there is one way. A multiplication waits for its two reads, and a thread has nothing else to do."""
+def plans(problem: Problem) -> Iterator[Plan]:
+    """Yield how: there is one way. A multiplication waits for its two reads, and a thread has nothing else to do."""
     g = problem.g
     answer = {"contract_y": g.y_shape, "contract_x": g.x_shape, "contract_w": g.w_shape}[problem.contraction]
     terms = g.flops / 2 / max(prod(answer), 1)
@@ -39,7 +39,7 @@ def plan(problem: Problem) -> Plan:
     clocks = terms * rounds * (160 if problem.dtype == "float64" else 80)  # a prediction
     moved = (prod(g.x_shape) + prod(g.w_shape) + prod(g.y_shape)) * problem.itemsize
     unit = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}[problem.dtype]
-    return Plan(
+    yield Plan(
         "plain", "one element", 0, unit * (1 if problem.itemsize == 2 else 2), LAUNCH + max(moved / BANDWIDTH, clocks / CLOCK)
     )
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
+from typing import TypeAlias
 
-from . import gemm, gradient, grouped, plain
+from . import gemm, gradient, grouped, measured, plain
+from .measured import Table
 from .problem import Plan, Problem
 
-# Each has plan(problem) -> Plan or None, run(problem, plan, given, b, rectify) -> the answer, and programs().
+# Each has plans(problem), which yields what it can do, run(problem, plan, given, b, rectify) -> the answer, and programs().
 METHODS: tuple[ModuleType, ...] = (gemm, gradient, grouped, plain)
+
+Way: TypeAlias = tuple[ModuleType, Plan]
 
 
 @lru_cache(4096)
-def plan(problem: Problem, methods: tuple[ModuleType, ...] = METHODS) -> tuple[ModuleType, Plan]:
-    """Return the method that is predicted to be fastest, of those that can, and its plan; of equals the first."""
-    able = [(method, found) for method in methods if (found := method.plan(problem)) is not None]
-    return min(able, key=lambda each: each[1].seconds)
+def plan(problem: Problem, methods: tuple[ModuleType, ...] = METHODS) -> Way:
+    """Return the method and its plan that are expected to be fastest, by what was measured on this model of GPU, or predicted."""
+    return ways(problem, methods, measured.of(problem.device.name))[0]
+
+
+def ways(problem: Problem, methods: tuple[ModuleType, ...], table: Table) -> list[Way]:
+    """Return every way to compute a contraction, the one expected to be fastest first; of equals the first method's."""
+    found = [(method, each) for method in methods for each in method.plans(problem)]
+    chosen = table.choices.get(measured.key(problem))
+    return sorted(found, key=lambda way: (way[1].name != chosen, measured.expected(problem, way[1], table)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from ... import _cuda
@@ -43,3 +44,13 @@ class Plan(NamedTuple):
     error: float  # expected root mean square of the rounding error, relative to that of the answer
     seconds: float  # predicted, the launches included; the least wins
     how: Any = None  # what the method's `run` wants to know: hashable
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other plans for the same problem."""
+        return f"{self.method} {self.tile}"
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with plans for other problems: its name without the numbers that depend on the shapes."""
+        return re.split("[/,]", self.name)[0].strip()
