@@ -209,6 +209,7 @@ class CupyBackend:
 backend: Backend = CupyBackend()
 
 
+@lru_cache(64)
 def types(dtype: Any) -> tuple[tuple[str, str], ...]:
     """Return the definitions of the C++ types `Stored`, in which numbers of a dtype lie in memory, and `Sum`, to calculate in."""
     return tuple(zip(("Stored", "Sum"), _TYPES[str(dtype)], strict=True))

@@ -76,4 +76,5 @@ class Pullback:
             raise TypeError(f"the cotangent is from {xp.__name__}, the value from {self._xp.__name__}")
         if tuple(cotangent.shape) != self._shape:
             raise ValueError(f"the cotangent has shape {tuple(cotangent.shape)}; needed the value's, {self._shape}")
-        return xp.astype(xp.asarray(cotangent), self._dtype, copy=False)
+        dy = xp.asarray(cotangent)
+        return dy if dy.dtype == self._dtype else xp.astype(dy, self._dtype)

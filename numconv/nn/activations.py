@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .._array import Array
 from .._tree import Tree
-from ..activation import gelu_vjp, leaky_relu_vjp, relu_vjp, sigmoid_vjp, tanh, tanh_vjp
+from ..activation import gelu_vjp, leaky_relu_vjp, relu_vjp, sigmoid_vjp, silu_vjp, tanh_vjp
 from .chain import LayerPullback, Shape
 from .shapes import layered
 
@@ -64,25 +64,8 @@ class Silu(NamedTuple):
         return (), shape
 
     def forward(self, params: Tree, x: Array) -> tuple[Array, LayerPullback]:
-        """Return x * s with s = sigmoid(x) = (1 + tanh(x / 2)) / 2, and its pullback s * (1 + x - y).
-
-        The gradient is made of what the value took anyway: 8 ms for 800000 numbers there and back, in place of 45 by `silu_vjp`,
-        which were 40 % of a training step. That one is exact in its tails, where this errs by the rounding unit times x.
-        """
-        s = tanh(0.5 * x)
-        s *= 0.5
-        s += 0.5
-        y = x * s
-
-        def back(dy: Array, need_input: bool = True) -> tuple[Tree, Any]:
-            if not need_input:
-                return (), None
-            dx = 1 + x - y
-            dx *= s
-            dx *= dy
-            return (), dx
-
-        return y, back
+        """Return `silu(x)` and its pullback."""
+        return layered(silu_vjp(x))
 
 
 class Sigmoid(NamedTuple):
