@@ -55,8 +55,8 @@ def namespace(**arrays: Array) -> ModuleType:
         found.discard(np)  # beside dask's arrays, NumPy's are small ones, such as weights: dask arrays of few chunks
     if len(found) > 1:
         raise TypeError(f"arrays must come from one library, got {', '.join(f'{n}: {_named(a)}' for n, a in given.items())}")
-    devices = {name: array_api_compat.device(a) for name, a in given.items()}
-    if len({str(d) for d in devices.values() if d is not None}) > 1:  # None: not known yet, under jax.jit
+    devices = {name: place(a) for name, a in given.items()}
+    if len({str(d) for d in devices.values() if d is not None}) > 1:
         raise TypeError(f"arrays must be on one device, got {', '.join(f'{n}: {d}' for n, d in devices.items())}")
     return found.pop()
 
@@ -96,6 +96,11 @@ def device(xp: ModuleType, dtype: Any) -> Device:
     if xp.__name__.partition(".")[2].partition(".")[0] == "cupy" and (dtype in _NATIVE or narrow(dtype)):
         return "cuda"
     return "generic"
+
+
+def place(a: Array) -> Any:
+    """Return the device that holds an array, to be printed and compared; None if it is not known yet, under jax.jit."""
+    return "cpu" if isinstance(a, _NUMPY) else array_api_compat.device(a)
 
 
 def narrow(dtype: Any) -> bool:

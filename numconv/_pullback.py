@@ -18,16 +18,16 @@ class Pullback:
     Parameters
     ----------
     y : array
-        The value. Only its shape, dtype and library are kept, to check cotangents against.
+        The value. Only its shape, dtype, library and device are kept, to check cotangents against.
     **gradients : callable
         One function per array argument, from the checked cotangent to the gradient.
     """
 
-    __slots__ = ("_dtype", "_gradients", "_shape", "_xp")
+    __slots__ = ("_dtype", "_gradients", "_place", "_shape", "_xp")
 
     def __init__(self, y: Array, **gradients: Callable[[Any], Array]) -> None:
         self._xp, self._shape, self._dtype = _array.namespace(y=y), tuple(y.shape), y.dtype
-        self._gradients = gradients
+        self._gradients, self._place = gradients, _array.place(y)
 
     def __call__(self, cotangent: Array = None, *, wrt: str | tuple[str, ...] | None = None) -> Any:
         """Return the gradients asked for.
@@ -42,7 +42,7 @@ class Pullback:
         Raises
         ------
         TypeError
-            If the cotangent is no array of the value's library.
+            If the cotangent is no array of the value's library, or on another device.
         ValueError
             If the cotangent's shape is not the value's, or `wrt` names no array argument.
         """
@@ -74,6 +74,9 @@ class Pullback:
         xp = _array.namespace(cotangent=cotangent)
         if xp is not self._xp:
             raise TypeError(f"the cotangent is from {xp.__name__}, the value from {self._xp.__name__}")
+        place = _array.place(cotangent)
+        if not (place is None or self._place is None or place == self._place or str(place) == str(self._place)):
+            raise TypeError(f"the cotangent is on {place}, the value on {self._place}")
         if tuple(cotangent.shape) != self._shape:
             raise ValueError(f"the cotangent has shape {tuple(cotangent.shape)}; needed the value's, {self._shape}")
         dy = xp.asarray(cotangent)

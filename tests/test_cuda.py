@@ -170,3 +170,56 @@ def test_arrays_of_the_stand_in():
             on_device + x
         assert (on_device + on_device).sum().shape == ()
     assert "cupy" not in sys.modules or not isinstance(sys.modules["cupy"].ndarray, ndarray)
+
+
+def elsewhere(a):
+    """Return an array of the stand-in that says it is on the second GPU."""
+    other = ndarray(a.on_host)
+    other.index = 1
+    return other
+
+
+def test_arrays_on_two_devices():
+    said = "one device, got x: <CUDA Device 0>, w: <CUDA Device 1>"
+    with stand_in() as cupy:
+        x, w = cupy.asarray(np.ones((2, 3, 5, 6))), cupy.asarray(np.ones((4, 3, 3, 3)))
+        for f in (numconv.conv2d, numconv.conv2d_vjp):
+            with pytest.raises(TypeError, match=said):
+                f(x, elsewhere(w))
+        with pytest.raises(TypeError, match="one device, got prediction: <CUDA Device 0>, target: <CUDA Device 1>"):
+            numconv.mse_loss(x, elsewhere(x))
+
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_a_cotangent_or_out_on_another_device():
+    with stand_in() as cupy:
+        x, w = cupy.asarray(np.ones((2, 3, 5, 6))), cupy.asarray(np.ones((4, 3, 3, 3)))
+        y, pullback = numconv.conv2d_vjp(x, w)
+        with pytest.raises(TypeError, match="the cotangent is on <CUDA Device 1>, the value on <CUDA Device 0>"):
+            pullback(elsewhere(y))
+        out = elsewhere(cupy.asarray(np.zeros(y.shape)))
+        with pytest.raises(TypeError, match="one device, got x: <CUDA Device 0>, out: <CUDA Device 1>"):
+            numconv.conv2d(x, w, out=out)
+        assert not out.on_host.any()
+
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_without_memory_nothing_is_written(monkeypatch):
+    with stand_in() as cupy:
+        x, w = cupy.asarray(np.ones((2, 3, 5, 6))), cupy.asarray(np.ones((4, 3, 3, 3)))
+        out = cupy.asarray(np.full((2, 4, 3, 4), 7.0))
+
+        def full(shape, dtype):
+            raise MemoryError("the GPU is full")
+
+        monkeypatch.setattr(_cuda.backend, "empty", full)
+        with pytest.raises(MemoryError, match=r"no 768 bytes on the GPU for the answer of contract_y, .* the GPU is full"):
+            numconv.conv2d(x, w, out=out)
+        assert (out.on_host == 7).all()
+
+
+def test_libraries_do_not_mix():
+    with stand_in() as cupy:
+        x, w = cupy.asarray(np.ones((2, 3, 5, 6))), np.ones((4, 3, 3, 3))
+        with pytest.raises(TypeError, match=r"one library, got x: .*ndarray, w: numpy\.ndarray"):
+            numconv.conv2d(x, w)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _memory
+from .. import _array, _memory
 from .._array import Array, narrow
 from .._border import PaddingMode
 from .._pullback import Pullback
@@ -109,6 +109,7 @@ def written(out: Any, form: Form, shape: Shape, dtype: Any, compute: Callable[[]
     if tuple(out.shape) != shape or out.dtype != dtype:
         raise ValueError(f"out has shape {tuple(out.shape)}, dtype {out.dtype}; needed {shape}, {dtype}")
     if type(out) is not np.ndarray:
+        _array.namespace(x=read[0], out=out)  # refuses another device
         out[...] = compute()
         return out
     if not out.flags.writeable:
