@@ -53,7 +53,8 @@ def _lasting(made: Any) -> Any:
 
 def _fill(made: Any, again: Any) -> None:
     if isinstance(made, np.ndarray):
-        made[...] = again
+        if made.flags.writeable:  # one that is not is a view that repeats memory
+            made[...] = again
     elif type(made) in (tuple, list):
         for each, one in zip(made, again, strict=True):
             _fill(each, one)
