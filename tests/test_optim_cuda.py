@@ -226,13 +226,17 @@ def test_schedules_of_a_step_on_the_gpu(schedule, dtype):
             assert float(rate) == pytest.approx(schedule(step), rel=1e-14, abs=1e-16)
 
 
-def test_a_rate_may_lie_on_the_gpu():
+@pytest.mark.parametrize("make", [sgd, adam])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_rate_may_lie_on_the_gpu(make, dtype):
     with stand_in() as cupy:
-        rate = cupy.asarray(np.float32(0.1))
-        for make in (sgd, adam):
-            given = [a.get() for a in trained(cupy.asarray, make(lambda step: rate), "float32")]
-            for a, b in zip(given, trained(cupy.asarray, make(float(np.float32(0.1))), "float32"), strict=True):
-                np.testing.assert_allclose(a, b.get(), rtol=1e-6, atol=1e-7)
+        number = np.dtype(dtype).type(0.1)
+        rate, wanted = cupy.asarray(number), trained(cupy.asarray, make(float(number)), "float32")
+        for given in (rate, lambda step: rate):
+            for count in (int, np.int64, cupy.asarray):
+                found = trained(cupy.asarray, make(given), "float32", count=count)
+                for a, b in zip(found, wanted, strict=True):
+                    np.testing.assert_allclose(a.get(), b.get(), rtol=1e-6, atol=1e-7)
 
 
 def test_refusals():

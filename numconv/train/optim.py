@@ -50,7 +50,7 @@ def sgd(rate: Rate, momentum: float = 0.0, *, nesterov: bool = False) -> Optimiz
     Parameters
     ----------
     rate : float or callable
-        Learning rate, or a function from the step (from 0) to it.
+        Learning rate, or a function from the step (from 0) to it; an array of CuPy without axes is a number, too.
     momentum : float, default 0
         Share of the last velocity that is kept, in [0, 1).
     nesterov : bool, default False
@@ -97,7 +97,7 @@ def adam(rate: Rate, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 
     Parameters
     ----------
     rate : float or callable
-        Learning rate, or a function from the step (from 0) to it.
+        Learning rate, or a function from the step (from 0) to it; an array of CuPy without axes is a number, too.
     betas : tuple of float, default (0.9, 0.999)
         Shares of the running means that are kept at each step, in [0, 1).
     eps : float, default 1e-8
@@ -215,11 +215,11 @@ def _corrections(step: int | Array, rate: Rate, betas: tuple[float, float], eps:
 
     w - scale * m / (sqrt(v) + floor) is the formula with numerator and denominator times sqrt(1 - b2**t).
     """
-    eta, (b1, b2) = rate_at(rate, step), betas
-    if not isinstance(eta, float) or array_api_compat.is_cupy_array(step):
+    eta, (b1, b2), on_gpu = rate_at(rate, step), betas, array_api_compat.is_cupy_array(step)
+    if on_gpu or not isinstance(eta, float):
         from . import optim_cuda
 
-        return optim_cuda.corrections(step, eta, betas, eps)
+        return optim_cuda.corrections(step if on_gpu else int(step), eta, betas, eps)
     t = step + 1
     root = math.sqrt(1 - b2**t)
     return Corrections(eta * root / (1 - b1**t), eps * root, eta)
