@@ -180,16 +180,30 @@ def summed(formula: Callable[..., Any], arguments: tuple[Any, ...]) -> Array:
     """Return the sum of formula(xp, *arguments) over all places, an array of no axes: chunks first, then their sums, in order."""
     first = arguments[0]
     with _cuda.on(first):
-        device, chunks = _cuda.device(first), -(-first.size // _CHUNK)
-        arrays, steps, parameter = _split(arguments)
-        partial = _cuda.empty((chunks,), np.dtype("float64"), what=f"the partial sums of {formula.__name__}")
+        partial = _cuda.empty((chunks(first),), np.dtype("float64"), what=f"the partial sums of {formula.__name__}")
+        places = partial_sums(formula, arguments, partial)
         y = _cuda.empty((), first.dtype, what=f"the sum of {formula.__name__}")
-        places = Places(first.size, *steps, 0, 1.0, parameter)
-        program, block = _program("summed", formula, len(arguments), first.dtype), (_cuda.BLOCK,)
-        _cuda.launch(program=program, device=device, grid=(chunks,), block=block, args=(*arrays, partial, places))
-        added = program._replace(name="added")
-        _cuda.launch(program=added, device=device, grid=(1,), block=block, args=(partial, y, places._replace(places=chunks)))
+        program, args = (
+            _program("added", formula, len(arguments), first.dtype),
+            (partial, y, places._replace(places=partial.size)),
+        )
+        _cuda.launch(program=program, device=_cuda.device(first), grid=(1,), block=(_cuda.BLOCK,), args=args)
     return y
+
+
+def chunks(a: Array) -> int:
+    """Return how many partial sums there are of an array's places."""
+    return -(-int(a.size) // _CHUNK)
+
+
+def partial_sums(formula: Callable[..., Any], arguments: tuple[Any, ...], partial: Array) -> Places:
+    """Fill an array of float64 with the sums of formula(xp, *arguments) over chunks of its places, in order."""
+    first = arguments[0]
+    arrays, steps, parameter = _split(arguments)
+    places = Places(first.size, *steps, 0, 1.0, parameter)
+    program, args = _program("summed", formula, len(arguments), first.dtype), (*arrays, partial, places)
+    _cuda.launch(program=program, device=_cuda.device(first), grid=(chunks(first),), block=(_cuda.BLOCK,), args=args)
+    return places
 
 
 def programs(formulas: list[Callable[..., Any]]) -> Iterator[tuple[Program, str]]:

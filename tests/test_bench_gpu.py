@@ -23,7 +23,7 @@ def run(*arguments):
 
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_a_rehearsal(tmp_path):
-    ended = run("--emulate", "--out", tmp_path / "report", "--parts", "wrappers", "checks", "times", "tune")
+    ended = run("--emulate", "--out", tmp_path / "report", "--parts", "wrappers", "checks", "graph", "times", "tune")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     results = json.loads((tmp_path / "report" / "gpu.json").read_text())
     page = (tmp_path / "report" / "benchmarks-gpu.md").read_text()
@@ -31,6 +31,8 @@ def test_a_rehearsal(tmp_path):
     assert results["wrappers"]["kernels"] >= 20
     assert {row["dtype"] for row in results["checks"]["rows"]} == {"float32", "float64", "float16", "bfloat16"}
     assert len(results["times"]["rows"]) == 3
+    assert results["graph"]["steps"] == 5
+    assert "5 replays held to eager steps" in page
     assert "**A rehearsal on an emulator: no figure here is a GPU's.**" in page
     assert len({row["problem"] for row in results["tune"]["rows"]}) == 6
     table = json.loads((tmp_path / "report" / "emulated-h200.json").read_text())

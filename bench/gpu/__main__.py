@@ -1,4 +1,4 @@
-"""`python -m bench.gpu`: prove the wrappers, check every kernel, run the tests on CuPy arrays, time layers and plans; one report.
+"""`python -m bench.gpu`: prove the wrappers, check every kernel, run the tests on CuPy arrays, replay a step, time; one report.
 
 It needs this checkout and CuPy; what else is there (PyTorch, pytest, SciPy) is used, what is not is named. `--emulate` rehearses
 all of it without a GPU: then no time in the report is a GPU's.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("wrappers", "checks", "tests", "times", "tune")
+PARTS = ("wrappers", "checks", "tests", "graph", "times", "tune")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,7 +74,7 @@ def _results(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _part(part: str, cupy: Any, asked: argparse.Namespace, until: float) -> dict[str, Any]:
-    from . import checks, suite, times, tune, wrappers
+    from . import checks, graph, suite, times, tune, wrappers
 
     if part == "wrappers":
         return wrappers.run(cupy, None if asked.emulate else asked.out / "golden.npz")
@@ -82,6 +82,8 @@ def _part(part: str, cupy: Any, asked: argparse.Namespace, until: float) -> dict
         return checks.run(cupy, small=asked.emulate)
     if part == "tests":
         return suite.run(ROOT, quick=asked.emulate)
+    if part == "graph":
+        return graph.run(cupy, emulated=asked.emulate)
     if part == "tune":
         return tune.run(cupy, until, asked.out, small=asked.emulate)
     return times.run(cupy, until, small=asked.emulate)

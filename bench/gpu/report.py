@@ -36,6 +36,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         yield f"- {len(results['checks']['rows'])} contractions held to float64, each twice for the same bits"
     if "tests" in results:
         yield f"- the test tree on CuPy arrays: {results['tests']['said']}"
+    if "graph" in results:
+        yield _graph(results["graph"])
     if "tune" in results:
         rows, left_out = results["tune"]["rows"], results["tune"]["left_out"]
         yield f"- {len(rows)} plans of {len({row['problem'] for row in rows})} problems timed, {len(left_out)} layers left out"
@@ -44,6 +46,14 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         yield from _errors(results["checks"]["rows"])
     if "times" in results:
         yield from _times(results["times"])
+
+
+def _graph(graph: dict[str, Any]) -> str:
+    ours, replayed = (f"{1e3 * graph['seconds'][side]:.2f}" for side in ("eager", "graph"))
+    return (
+        f"- a training step of the autoencoder (batch {graph['batch']}) as a CUDA graph, {graph['steps']} replays held to eager "
+        f"steps: {ours} ms eager, {replayed} ms replayed"
+    )
 
 
 def _errors(rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -1,39 +1,45 @@
 """Optimisers as pairs of functions over trees: `init(params) -> state`, `update(grads, state, params, step) -> (params, state)`.
 
 Nothing given is written to: a step's parameters and state stay valid after the next step. The step number is an argument, from 0,
-so that the state is only arrays. Plain array operations, written so that each array is walked few times; Adam has kernels too,
-for NumPy's and CuPy's arrays.
+so that the state is only arrays. It may lie on a GPU, and so may the learning rate: then all that follows from them does, and a
+CUDA graph that captured a step replays it for the step that it has come to.
+
+Plain array operations, written so that each array is walked few times; kernels for CuPy's arrays, and of Adam for NumPy's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
+
+import array_api_compat
 
 from .. import _array
 from .._array import Array
 from .._pointwise import pointwise
-from .._tree import Tree, leaves, tree_map
+from .._tree import Tree, leaves, named_leaves, tree_map
 from .schedule import Rate, rate_at
 
 
 class Optimizer(NamedTuple):
-    """`init` makes the state for given parameters; `update(grads, state, params, step)` returns the next `(params, state)`."""
+    """`init` makes the state for given parameters; `update(grads, state, params, step)` returns the next `(params, state)`.
+
+    The step counts from 0: an integer, or for parameters of CuPy an array of integers without axes on their GPU, which is read
+    there and may be added to in place between two runs of a CUDA graph.
+    """
 
     init: Callable[[Tree], Tree]
-    update: Callable[[Tree, Tree, Tree, int], tuple[Tree, Tree]]
+    update: Callable[[Tree, Tree, Tree, int | Array], tuple[Tree, Tree]]
 
 
-class Coefficients(NamedTuple):
-    """A step of Adam: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p = p - scale m / (sqrt(v) + floor) - shrink p."""
+class Corrections(NamedTuple):
+    """What differs between the steps of Adam: p = p - scale m / (sqrt(v) + floor) - rate decay p."""
 
-    b1: float
-    b2: float
     scale: float
     floor: float
-    shrink: float
+    rate: float
 
 
 def sgd(rate: Rate, momentum: float = 0.0, *, nesterov: bool = False) -> Optimizer:
@@ -44,7 +50,7 @@ def sgd(rate: Rate, momentum: float = 0.0, *, nesterov: bool = False) -> Optimiz
     Parameters
     ----------
     rate : float or callable
-        Learning rate, or a function from the step (from 0) to it.
+        Learning rate, or a function from the step (from 0) to it; an array of CuPy without axes is a number, too.
     momentum : float, default 0
         Share of the last velocity that is kept, in [0, 1).
     nesterov : bool, default False
@@ -72,13 +78,12 @@ def sgd(rate: Rate, momentum: float = 0.0, *, nesterov: bool = False) -> Optimiz
     def init(params: Tree) -> Tree:
         return {"velocity": tree_map(_zeros, params)} if momentum else {}
 
-    def update(grads: Tree, state: Tree, params: Tree, step: int) -> tuple[Tree, Tree]:
-        eta = rate_at(rate, step)
+    def update(grads: Tree, state: Tree, params: Tree, step: int | Array) -> tuple[Tree, Tree]:
+        eta = rate_at(rate, _counted(step))
         if not momentum:
-            return tree_map(lambda p, g: p - eta * g, params, grads), {}
-        velocity = tree_map(lambda v, g: momentum * v + g, state["velocity"], grads)
-        ahead = tree_map(lambda v, g: g + momentum * v, velocity, grads) if nesterov else velocity
-        return tree_map(lambda p, v: p - eta * v, params, ahead), {"velocity": velocity}
+            return tree_map(lambda p, g: _descended(p, g, None, eta, 0.0, False)[0], params, grads), {}
+        after = tree_map(lambda p, g, v: _descended(p, g, v, eta, momentum, nesterov), params, grads, state["velocity"])
+        return _nth(0, params, after), {"velocity": _nth(1, params, after)}
 
     return Optimizer(init, update)
 
@@ -92,7 +97,7 @@ def adam(rate: Rate, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 
     Parameters
     ----------
     rate : float or callable
-        Learning rate, or a function from the step (from 0) to it.
+        Learning rate, or a function from the step (from 0) to it; an array of CuPy without axes is a number, too.
     betas : tuple of float, default (0.9, 0.999)
         Shares of the running means that are kept at each step, in [0, 1).
     eps : float, default 1e-8
@@ -133,30 +138,21 @@ def adamw(rate: Rate, *, betas: tuple[float, float] = (0.9, 0.999), eps: float =
     def init(params: Tree) -> Tree:
         return {"mean": tree_map(_zeros, params), "square": tree_map(_zeros, params)}
 
-    def update(grads: Tree, state: Tree, params: Tree, step: int) -> tuple[Tree, Tree]:
-        eta, t = rate_at(rate, step), step + 1
-        # w - scale * m / (sqrt(v) + floor) is the formula with numerator and denominator times sqrt(1 - b2**t).
-        root = math.sqrt(1 - b2**t)
-        c = Coefficients(b1, b2, eta * root / (1 - b1**t), eps * root, eta * decay)
-        together = zip(*map(leaves, (params, grads, state["mean"], state["square"])), strict=True)
-        after = [_moved(p, g, m, v, c if p.ndim > 1 else c._replace(shrink=0.0)) for p, g, m, v in together]
-        params, mean, square = (_tree_of(params, (arrays[i] for arrays in after)) for i in range(3))
-        return params, {"mean": mean, "square": square}
+    def update(grads: Tree, state: Tree, params: Tree, step: int | Array) -> tuple[Tree, Tree]:
+        now = _corrections(_counted(step), rate, betas, eps)
+
+        def moved(p: Array, g: Array, m: Array, v: Array) -> tuple[Array, Array, Array]:
+            return _moved(p, g, m, v, now, betas, decay if p.ndim > 1 else 0.0)
+
+        after = tree_map(moved, params, grads, state["mean"], state["square"])
+        return _nth(0, params, after), {"mean": _nth(1, params, after), "square": _nth(2, params, after)}
 
     return Optimizer(init, update)
 
 
 def global_norm(grads: Tree) -> Array:
     """Return the L2 norm of all numbers in a tree together, as an array without axes; NaN or infinite if any of them is."""
-    total: Any = 0.0
-    for g in leaves(grads):
-        total = total + _square.sum(_array.namespace(g=g), g)
-    return total**0.5
-
-
-@pointwise
-def _square(xp: ModuleType, g: Array) -> Array:
-    return g * g
+    return _norm(grads, None)[0]
 
 
 def clip_by_global_norm(grads: Tree, limit: float) -> tuple[Tree, Array]:
@@ -176,31 +172,97 @@ def clip_by_global_norm(grads: Tree, limit: float) -> tuple[Tree, Array]:
     """
     if not limit > 0:
         raise ValueError(f"limit={limit}; needed above 0")
-    norm = global_norm(grads)
-    xp = _array.namespace(norm=norm)
-    factor = limit / xp.maximum(norm, xp.full_like(norm, limit))
+    norm, factor = _norm(grads, limit)
     return tree_map(lambda g: g * factor, grads), norm
 
 
-def _moved(p: Array, g: Array, m: Array, v: Array, c: Coefficients) -> tuple[Array, Array, Array]:
+def _norm(grads: Tree, limit: float | None) -> tuple[Array, Array | None]:
+    """Return the norm, and the factor that brings it to at most the limit, if there is one."""
+    arrays = list(leaves(grads))
+    if arrays and all(_device(g=g) == "cuda" for g in arrays):
+        from . import optim_cuda
+
+        _array.namespace(**dict(named_leaves(grads)))  # on one device
+        return optim_cuda.norm(_square.formula, arrays, limit)
+    total: Any = 0.0
+    for g in arrays:
+        total = total + _square.sum(_array.namespace(g=g), g)
+    norm = total**0.5
+    if limit is None:
+        return norm, None
+    xp = _array.namespace(norm=norm)
+    return norm, limit / xp.maximum(norm, xp.full_like(norm, limit))
+
+
+@pointwise
+def _square(xp: ModuleType, g: Array) -> Array:
+    return g * g
+
+
+def _counted(step: Any) -> int | Array:
+    """Return the number of a step: one of CuPy's as int64, on its GPU."""
+    if not array_api_compat.is_cupy_array(step):
+        return step
+    xp = _array.namespace(step=step)
+    _array.integers(xp, step=step)
+    if step.ndim:
+        raise ValueError(f"step has shape {tuple(step.shape)}; needed an integer, or an array of integers without axes")
+    return xp.astype(step, xp.int64, copy=False)
+
+
+def _corrections(step: int | Array, rate: Rate, betas: tuple[float, float], eps: float) -> Corrections | Array:
+    """Return what a step of Adam corrects by: numbers, or an array of the three if the step or the rate lies on a GPU.
+
+    w - scale * m / (sqrt(v) + floor) is the formula with numerator and denominator times sqrt(1 - b2**t).
+    """
+    eta, (b1, b2), on_gpu = rate_at(rate, step), betas, array_api_compat.is_cupy_array(step)
+    if on_gpu or not isinstance(eta, float):
+        from . import optim_cuda
+
+        return optim_cuda.corrections(step if on_gpu else int(step), eta, betas, eps)
+    t = step + 1
+    root = math.sqrt(1 - b2**t)
+    return Corrections(eta * root / (1 - b1**t), eps * root, eta)
+
+
+def _descended(
+    p: Array, g: Array, velocity: Array | None, eta: float | Array, momentum: float, nesterov: bool
+) -> tuple[Array, Array | None]:
+    """Return one array of parameters and its velocity, if there is one, after a step of gradient descent."""
+    if _device(eta, p=p, g=g, velocity=velocity) == "cuda":
+        from . import optim_cuda
+
+        return optim_cuda.descended(p, g, velocity, eta, momentum, nesterov)
+    if velocity is None:
+        return p - eta * g, None
+    velocity = momentum * velocity + g
+    ahead = g + momentum * velocity if nesterov else velocity
+    return p - eta * ahead, velocity
+
+
+def _moved(
+    p: Array, g: Array, m: Array, v: Array, now: Corrections | Array, betas: tuple[float, float], decay: float
+) -> tuple[Array, Array, Array]:
     """Return one array of parameters, its mean and its square after a step of Adam."""
-    xp = _array.namespace(p=p, g=g, m=m, v=v)
-    if _array.device(xp, p.dtype) == "cpu" and p.dtype == g.dtype == m.dtype == v.dtype:
+    device = _device(now, p=p, g=g, m=m, v=v)
+    if device == "cuda":
+        from . import optim_cuda
+
+        return optim_cuda.moved(p, g, m, v, now, betas, decay)
+    (scale, floor, rate), (b1, b2) = now, betas
+    if device == "cpu":
         from . import adam_cpu
 
-        return adam_cpu.moved(p, g, m, v, c._asdict())
-    if _array.device(xp, p.dtype) == "cuda" and p.dtype == g.dtype == m.dtype == v.dtype:
-        from . import adam_cuda
-
-        return adam_cuda.moved(p, g, m, v, c._asdict())
-    mean, square = _mixed(c.b1, m, g), _mixed(c.b2, v, g * g)
-    away = xp.sqrt(square)
-    away += c.floor
+        numbers = {"b1": b1, "b2": b2, "scale": scale, "floor": floor, "shrink": rate * decay}
+        return adam_cpu.moved(p, g, m, v, numbers)
+    mean, square = _mixed(b1, m, g), _mixed(b2, v, g * g)
+    away = _array.namespace(p=p, g=g, m=m, v=v).sqrt(square)
+    away += floor
     after = mean / away
-    after *= -c.scale
+    after *= -scale
     after += p
-    if c.shrink:
-        after -= c.shrink * p
+    if rate * decay:
+        after -= rate * decay * p
     return after, mean, square
 
 
@@ -210,10 +272,23 @@ def _mixed(share: float, old: Array, new: Array) -> Array:
     return mixed
 
 
-def _tree_of(like: Tree, found: Iterable[Array]) -> Tree:
-    """Return a tree of the structure of another, of leaves in order."""
-    following = iter(found)
-    return tree_map(lambda _: next(following), like)
+def _device(number: Any = None, **arrays: Array | None) -> _array.Device:
+    """Say whose kernels fit arrays that are updated together, by a number of the host or of a GPU; `generic` if dtypes differ."""
+    on_gpu = array_api_compat.is_cupy_array(number)
+    xp = _array.namespace(**arrays, step=number if on_gpu else None)
+    dtypes = [a.dtype for a in arrays.values() if a is not None]
+    device = _array.device(xp, dtypes[0]) if dtypes.count(dtypes[0]) == len(dtypes) else "generic"
+    if on_gpu and device != "cuda":
+        raise TypeError(
+            f"the step or the learning rate lies on a GPU; needed parameters, gradients and state there in one dtype of float32, "
+            f"float64, float16 and bfloat16, got {', '.join(map(str, dtypes))}"
+        )
+    return device
+
+
+def _nth(n: int, like: Tree, found: Tree) -> Tree:
+    """Return the n-th of the arrays at each leaf, in a tree of the structure of another."""
+    return tree_map(lambda _, arrays: arrays[n], like, found)
 
 
 def _zeros(p: Array) -> Array:

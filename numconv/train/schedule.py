@@ -1,13 +1,24 @@
-"""Learning rates as pure functions of the step: nothing to restore when a run resumes. Steps count from 0."""
+"""Learning rates as pure functions of the step: nothing to restore when a run resumes. Steps count from 0.
+
+A step is a number, or an array of integers without axes, such as one on a GPU: the rate is then one of float64 beside it, and
+nothing is read. Both are computed by the same operations, whose last bits are those of the library that does them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
-Schedule: TypeAlias = Callable[[int], float]
-Rate: TypeAlias = float | Schedule
+import array_api_compat
+import numpy as np
+
+from .. import _array
+from .._array import Array
+
+Schedule: TypeAlias = Callable[[int | Array], float | Array]
+Rate: TypeAlias = float | Array | Schedule
 
 
 def constant(rate: float) -> Schedule:
@@ -81,18 +92,47 @@ def warmup_cosine(rate: float, steps: int, *, warmup: int, final: float = 0.0) -
     if warmup >= steps:
         raise ValueError(f"warmup={warmup} of steps={steps}; needed fewer steps of warm-up than steps in all")
 
-    def at(step: int) -> float:
-        if step < warmup:
-            return rate * (step + 1) / (warmup + 1)
-        t = min((step - warmup) / max(steps - 1 - warmup, 1), 1.0)
-        return final + 0.5 * (rate - final) * (1 + math.cos(math.pi * t))
+    def at(step: int | Array) -> float | Array:
+        xp = _namespace(step)
+        climbing = rate * (step + 1) / (warmup + 1)
+        t = (step - warmup) / max(steps - 1 - warmup, 1)
+        falling = final + 0.5 * (rate - final) * (1 + xp.cos(math.pi * xp.where(t < 1, t, 1.0)))
+        return xp.where(step < warmup, climbing, falling)
 
     return at
 
 
-def rate_at(rate: Rate, step: int) -> float:
-    """Return the rate at a step, from a number or a schedule."""
-    return float(rate(step)) if callable(rate) else float(rate)
+def rate_at(rate: Rate, step: int | Array) -> float | Array:
+    """Return the rate at a step, from a number or a schedule: a number, or CuPy's array of float64 without axes.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    found: Any = rate(step) if callable(rate) else rate
+    if not array_api_compat.is_cupy_array(found):
+        try:
+            return float(found)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"the learning rate is {_named(found)}; needed a number, or an array of CuPy without axes") from error
+    xp = _array.namespace(rate=found)
+    if found.ndim or not _array.is_of(xp, found.dtype, ("real floating", "integral")):
+        raise TypeError(f"the learning rate is {_named(found)}; needed a number, or an array of CuPy without axes")
+    return xp.astype(found, xp.float64, copy=False)
+
+
+_PLAIN = SimpleNamespace(cos=math.cos, where=lambda condition, a, b: a if condition else b)
+
+
+def _namespace(step: int | Array) -> Any:
+    """Return the functions that a schedule needs: Python's for a number of the host, or those of an array's library."""
+    return _PLAIN if isinstance(step, (int, float, np.generic)) else _array.namespace(step=step)
+
+
+def _named(found: Any) -> str:
+    shape = getattr(found, "shape", None)
+    return type(found).__name__ if shape is None else f"{found.dtype} of shape {tuple(shape)}"
 
 
 def _at_least(name: str, value: float, least: float) -> None:

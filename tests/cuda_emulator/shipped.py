@@ -24,7 +24,7 @@ ROOMS = (
     "numconv.loss.cuda",
     "numconv.loss.streamed",
     "numconv.norm.cuda",
-    "numconv.train.adam_cuda",
+    "numconv.train.optim_cuda",
     "numconv.train.philox_cuda",
     "numconv.train.views_cuda",
 )

@@ -1,7 +1,8 @@
 """A stand-in for CuPy on NumPy's arrays, so that doors, drawers, layers and training run as they would on CuPy arrays.
 
 As strict as CuPy where it matters: its arrays are not NumPy's, do not become them unasked, and do not mix with them; sums have no
-axes rather than being numbers. Reading a value waits for a GPU, so each such reading is counted.
+axes rather than being numbers. Reading a value waits for a GPU, so each such reading is counted; so is each array that is sent
+there. A stream that captures records what it is given, and refuses to read and to send, as CUDA does.
 
     with stand_in() as cupy:
         numconv.conv2d(cupy.asarray(x), cupy.asarray(w))
@@ -9,10 +10,12 @@ axes rather than being numbers. Reading a value waits for a GPU, so each such re
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
+from itertools import count
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 from unittest import mock
@@ -23,6 +26,7 @@ import numpy as np
 from numconv import _cuda
 
 from .emulator import H200, Emulator
+from .graph import Graph, forbidden
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask for
@@ -30,6 +34,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask 
 
     index = 0  # of the device; there is one, but tests say of single arrays that they are elsewhere
     readings = 0  # of values by the host: each waits for all that the device has been given to do
+    sent = 0  # arrays of the host that were copied to the device
 
     def __init__(self, a: Any) -> None:
         self.on_host = np.asarray(a)
@@ -77,10 +82,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask 
         return _seen(getattr(self.on_host, name))
 
     def __getitem__(self, key: Any) -> Any:
-        return ndarray(self.on_host[_host(key)])
+        return ndarray(_done(operator.getitem, (self.on_host, _host(key)), {}))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.on_host[_host(key)] = _host(value)
+        later = graph.later if (graph := _capturing()) else lambda f, *args: f(*args)
+        later(operator.setitem, self.on_host, _host(key), _host(value))
 
     def __len__(self) -> int:
         return len(self.on_host)
@@ -113,7 +119,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask 
         return self._read(bool)
 
     def _read(self, how: Any) -> Any:
-        ndarray.readings += 1
+        _wait()
         return how(self.on_host)
 
 
@@ -139,7 +145,7 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
     def synchronize(self) -> None:
-        ndarray.readings += 1
+        _wait()
 
 
 class Stream:
@@ -148,7 +154,7 @@ class Stream:
     current: ClassVar[list[Stream]] = []
 
     def __init__(self, ptr: int, device: int = -1) -> None:
-        self.ptr = ptr
+        self.ptr, self.graph = ptr, None
 
     def __enter__(self) -> Stream:
         Stream.current.append(self)
@@ -158,20 +164,54 @@ class Stream:
         Stream.current.pop()
 
     def synchronize(self) -> None:
-        ndarray.readings += 1
+        _wait()
+
+    def begin_capture(self, mode: Any = None) -> None:
+        if self.ptr == 0:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        self.graph = Graph()
+
+    def end_capture(self) -> Graph:
+        graph, self.graph = self.graph, None
+        return graph
+
+
+class OwnStream(Stream):
+    """A new queue."""
+
+    null = Stream(0)
+    pointers = count(1)
+
+    def __init__(self, *, non_blocking: bool = False) -> None:
+        super().__init__(next(OwnStream.pointers))
 
 
 class StandInBackend(Emulator):
     """The emulator, for these arrays."""
 
+    def compile(self, program: Any, device: Any) -> Any:
+        kernel = super().compile(program, device)
+
+        def launched(*args: Any) -> None:
+            later = graph.later if (graph := _capturing()) else lambda f, *args: f(*args)
+            later(kernel, *args)
+
+        return launched
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return ndarray(super().empty(shape, dtype))
 
     def contiguous(self, a: Any) -> Any:
-        return ndarray(super().contiguous(a.on_host))
+        copy = self.empty(a.shape, a.dtype)
+        copy[...] = a
+        return copy
 
     def put(self, a: Any) -> Any:
+        _send()
         return ndarray(super().put(a))
+
+    def stream(self) -> int:
+        return _stream().ptr
 
 
 @contextmanager
@@ -221,15 +261,16 @@ def _modules() -> dict[str, ModuleType]:
     cupy.from_dlpack = lambda a: ndarray(np.from_dlpack(a))  # type: ignore[attr-defined]
     no_memory = SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {}))
     compiler = SimpleNamespace(CompileException=type("CompileException", (Exception,), {}))
-    stream = Stream(0)
     cuda, device = ModuleType("cupy.cuda"), ModuleType("cupy.cuda.device")
     device.Device = Device  # type: ignore[attr-defined]
     vars(cuda).update(
         Device=Device,
         device=device,
-        Stream=SimpleNamespace(null=stream),
+        Stream=OwnStream,
         ExternalStream=Stream,
-        get_current_stream=lambda: Stream.current[-1] if Stream.current else stream,
+        get_current_stream=_stream,
+        MemoryPool=lambda: SimpleNamespace(malloc=None),
+        using_allocator=lambda allocator: nullcontext(),
         memory=no_memory,
         compiler=compiler,
         runtime=SimpleNamespace(CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {})),
@@ -241,9 +282,33 @@ def _modules() -> dict[str, ModuleType]:
 
 def _asarray(a: Any, dtype: Any = None, copy: bool | None = None, **how: Any) -> ndarray:
     """Bring what is on the host to the device, or leave what is there."""
-    host = a.on_host if isinstance(a, ndarray) else a
-    made = np.array(host, dtype, **how) if copy or not isinstance(a, ndarray) else np.asarray(host, dtype, **how)
-    return a if made is host and isinstance(a, ndarray) else ndarray(made)
+    if not isinstance(a, ndarray):
+        made = np.array(a, dtype, **how)
+        if made.ndim:  # a single number goes with the kernel that fills the array
+            _send()
+        return _called(np.array, (made[()], made.dtype), {}) if made.ndim == 0 else ndarray(made)
+    if not copy and np.asarray(a.on_host, dtype, **how) is a.on_host:
+        return a
+    return _called(np.array, (a, dtype), how)
+
+
+def _stream() -> Stream:
+    return Stream.current[-1] if Stream.current else OwnStream.null
+
+
+def _capturing() -> Graph | None:
+    """Return what records the work of the current stream, if it is capturing."""
+    return _stream().graph
+
+
+def _wait() -> None:
+    forbidden(_capturing(), "synchronous API calls")
+    ndarray.readings += 1
+
+
+def _send() -> None:
+    forbidden(_capturing(), "H2D transfers")
+    ndarray.sent += 1
 
 
 def _seen(value: Any) -> Any:
@@ -261,7 +326,15 @@ def _seen(value: Any) -> Any:
 
 
 def _called(function: Any, args: Any, kwargs: Any) -> Any:
-    return _wrapped(function(*_host(tuple(args)), **{name: _host(a) for name, a in kwargs.items()}))
+    if getattr(function, "__name__", "") in ("concatenate", "concat", "stack") and len(args[0]) > 8:
+        _send()  # the addresses of so many, for one kernel
+    return _wrapped(_done(function, _host(tuple(args)), {name: _host(a) for name, a in kwargs.items()}))
+
+
+def _done(function: Any, args: Any, kwargs: Any) -> Any:
+    """Return the result of a function of NumPy's arrays, or the memory where it will be."""
+    graph = _capturing()
+    return function(*args, **kwargs) if graph is None else graph.result(function, args, kwargs)
 
 
 def _host(a: Any) -> Any:
