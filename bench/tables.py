@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import pytest
-
 
 class Layer(NamedTuple):
     """A convolution of images, of as many taps along both axes."""
@@ -95,5 +93,7 @@ DENSE_SIDES = [8, 12, 16, 24, 32, 48, 64, 96]  # of images, where a dense layer 
 
 def cases(rows: Iterable, quick: Iterable) -> list:
     """Return the rows as parameters of a test, all but the `quick` ones marked `full`."""
+    import pytest  # here, as the tables are read on machines with a GPU that have none
+
     quick = set(quick)
     return [pytest.param(row, id=str(row), marks=[] if row in quick else pytest.mark.full) for row in rows]

@@ -13,14 +13,14 @@ STEPS = 5
 CLIP, RATE, WARMUP = 1.0, 1e-3, 2
 
 
-def run(cupy: Any, *, emulated: bool) -> dict[str, Any]:
+def run(cupy: Any, *, small: bool) -> dict[str, Any]:
     """Replay the autoencoder's step: the same bits as eager steps, and how long both take."""
     from networks import BATCH
 
     from numconv import train
 
-    batch, size = (4, 8) if emulated else (BATCH, 28)
-    config = {"kind": "autoencoder", "shape": (1, size, size), "latent": 2 if emulated else 32}
+    batch, size = (4, 8) if small else (BATCH, 28)
+    config = {"kind": "autoencoder", "shape": (1, size, size), "latent": 2 if small else 32}
     model = train.build(config)
     optimizer = train.adamw(train.warmup_cosine(RATE, 100, warmup=WARMUP))
     rng = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def run(cupy: Any, *, emulated: bool) -> dict[str, Any]:
             images[2][...] = x[i]
             graph.launch(stream)
         host = [[a.get() for a in arrays[:-1]] for arrays in (eager, by_step, replayed)]
-        seconds = clock.medians({"eager": [one_by_one], "graph": [lambda: graph.launch(stream)]}, emulated=emulated)
+        seconds = clock.medians({"eager": [one_by_one], "graph": [lambda: graph.launch(stream)]}, emulated=small)
     same = all(a.tobytes() == b.tobytes() for a, b in zip(host[1], host[2], strict=True))
     away = max(float(np.max(abs(a - b))) for a, b in zip(host[0], host[2], strict=True))
     wrong = {} if same else {"graph": "a replayed step has other bits than the same step one by one"}

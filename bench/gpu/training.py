@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,7 @@ def steps(cupy: Any, torch: Any, *, emulated: bool) -> list[dict[str, Any]]:
         x = np.random.default_rng(1).random((images, *shape), np.float32)
         params = model.init(np.random.default_rng(0), shape)
         on_device = cupy.asarray(x)
-        begun = train.fit(
-            model, train.place(params, on_device), on_device, optimizer=train.adam(RATE), epochs=10**6, batch_size=batch
-        )
+        begun = _steps(cupy, model, train.place(params, on_device), on_device, train.adam(RATE), batch)
         sides = {"numconv": [lambda begun=begun: next(begun)]}
         if torch is not None:
             import networks_torch
@@ -37,3 +37,18 @@ def steps(cupy: Any, torch: Any, *, emulated: bool) -> list[dict[str, Any]]:
             sides["PyTorch"] = [networks_torch.stepping(kind, weights, x, device="cuda")]
         rows.append({"row": kind, "batch": batch, "seconds": clock.medians(sides, emulated=emulated)})
     return rows
+
+
+def _steps(cupy: Any, model: Any, params: Any, x: Any, optimizer: Any, batch: int) -> Iterator[Any]:
+    """Train without end. `train.fit` draws its order with a kernel of the CPU, which wants Numba; all else is what it does."""
+    from numconv import train
+
+    state, per_epoch, rng = optimizer.init(params), len(x) // batch, np.random.default_rng(0)
+    for number in count():
+        epoch, i = divmod(number, per_epoch)
+        if i == 0:
+            order = rng.permutation(len(x))[: per_epoch * batch].reshape(per_epoch, batch)
+            where = cupy.asarray(order)
+        taken = train.take(x, None, order[i], epoch=epoch, seed=0, where=where[i])
+        params, state = optimizer.update(model.loss(params, taken)[2](), state, params, number)
+        yield params

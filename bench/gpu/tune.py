@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from itertools import product
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,8 +14,8 @@ from .checks import GIVEN
 from .times import KINDS, arrays, geometry_of, layers
 
 
-def run(cupy: Any, until: float, out: Path, *, small: bool) -> dict[str, Any]:
-    """Time the plans of every layer, kind, memory order and contraction until the clock says `until`; write the table."""
+def run(cupy: Any, until: float, *, small: bool) -> dict[str, Any]:
+    """Time the plans of every layer, kind, memory order and contraction until the clock says `until`; make the table."""
     rows, left_out, gpu = [], [], ""
     for kind, (name, layer), last in product(("fp32",) if small else KINDS, layers(small).items(), (False, True)):
         if time.monotonic() > until:
@@ -31,9 +30,7 @@ def run(cupy: Any, until: float, out: Path, *, small: bool) -> dict[str, Any]:
             gpu = problem.device.name
             able = tuning.promising(problem, drawer.methods, measured.Table())  # by the predictions, which are put to the test
             rows += [_row(problem, found, seconds) for seconds, (_, found) in tuning.timed(problem, able, given)]
-    if rows:
-        (out / f"{measured.slug(gpu)}.json").write_text(table(rows).text)
-    return {"rows": rows, "left_out": left_out, "wrong": {}}
+    return {"rows": rows, "left_out": left_out, "file": f"{measured.slug(gpu)}.json", "table": table(rows).text}
 
 
 def table(rows: list[dict[str, Any]]) -> measured.Table:
