@@ -25,6 +25,10 @@ def folder() -> Path:
 def keep(path: Path, content: bytes) -> None:
     """Write a file, all of it or nothing: another process may be reading the same name."""
     handle, beside = tempfile.mkstemp(dir=path.parent)
-    with open(handle, "wb") as file:
-        file.write(content)
-    os.replace(beside, path)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise

@@ -48,6 +48,7 @@ class Timed(Emulator):
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch, tmp_path):
     monkeypatch.setattr(_kept, "folder", lambda: tmp_path)
+    monkeypatch.setattr(measured, "_FOUND", {})
     measured.of.cache_clear()
     plan.cache_clear()
     yield
@@ -107,6 +108,7 @@ def test_what_is_kept_is_found_by_other_processes(tmp_path):
     able = ways(PROBLEM, METHODS, Table())
     measured.keep("NVIDIA H200", PROBLEM, able[2][1])
     measured.keep("NVIDIA H200", PROBLEM._replace(dtype="float64"), able[0][1])
+    measured._FOUND.clear()
     measured.of.cache_clear()
     assert measured.of("NVIDIA H200").choices[measured.key(PROBLEM)] == able[2][1].name
     assert len(measured.of("NVIDIA H200").choices) == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from ... import __version__, _kept
 from .problem import Plan, Problem
 
 SHIPPED = Path(__file__).with_name("tables")
+_FOUND: dict[str, dict[str, str]] = {}  # by this process, by GPU
 
 
 class Table(NamedTuple):
@@ -37,7 +39,7 @@ class Table(NamedTuple):
 def of(gpu: str) -> Table:
     """Return what is known of GPUs of a name: the user's own measurements before those of numconv."""
     shipped, own = read(SHIPPED / f"{slug(gpu)}.json"), read(_own(gpu))
-    return Table({**shipped.factors, **own.factors}, {**shipped.choices, **own.choices})
+    return Table({**shipped.factors, **own.factors}, {**shipped.choices, **own.choices, **_FOUND.get(gpu, {})})
 
 
 def key(problem: Problem) -> str:
@@ -60,11 +62,14 @@ def expected(problem: Problem, found: Plan, table: Table) -> float:
 
 def keep(gpu: str, problem: Problem, found: Plan) -> None:
     """Remember a plan as a problem's fastest, in this process and in the user's file."""
+    _FOUND.setdefault(gpu, {})[key(problem)] = found.name
+    of.cache_clear()
     path = _own(gpu)
     there = read(path)  # another process may have added to it
-    table = there._replace(choices={**there.choices, key(problem): found.name})
-    _kept.keep(path, table.text.encode())
-    of.cache_clear()
+    try:
+        _kept.keep(path, there._replace(choices={**there.choices, **_FOUND[gpu]}).text.encode())
+    except OSError as error:
+        warnings.warn(f"what autotune found cannot be kept in {path}, and is lost with this process: {error}", stacklevel=2)
 
 
 def read(path: Path) -> Table:
