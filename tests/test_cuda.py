@@ -24,8 +24,13 @@ class _Cupy(SimpleNamespace):
     class CompileException(Exception):
         pass
 
-    class OutOfMemoryError(Exception):
+    class OutOfMemoryError(MemoryError):
         pass
+
+    class CUDARuntimeError(RuntimeError):
+        def __init__(self, status):
+            self.status = status
+            super().__init__(f"CUDA says {status}")
 
     def __init__(self, failing=None):
         properties = {"name": b"H200", "major": 9, "minor": 0, "multiProcessorCount": 132, "sharedMemPerBlockOptin": 232448}
@@ -51,7 +56,9 @@ class _Cupy(SimpleNamespace):
         return SimpleNamespace(get_function=lambda name: Function())
 
     def empty(self, shape, dtype):
-        raise self.OutOfMemoryError("Out of memory allocating 8 bytes")
+        raise self.failing or self.OutOfMemoryError("Out of memory allocating 8 bytes")
+
+    ascontiguousarray = asarray = lambda self, a: self.empty(a.shape, a.dtype)
 
 
 @pytest.fixture
@@ -123,6 +130,22 @@ def test_out_of_memory_says_for_what(cupy):
         MemoryError, match=r"no 800 bytes on the GPU for the sums of contract_w, shape \(2, 50\) of float64: Out of"
     ):
         _cuda.empty((2, 50), "f8", what="the sums of contract_w")
+
+
+def test_out_of_memory_without_a_pool(cupy):
+    cupy.failing = cupy.CUDARuntimeError(2)
+    with pytest.raises(MemoryError, match=r"no 8 bytes on the GPU for the sums, shape \(2,\) of float32: CUDA says 2"):
+        _cuda.empty((2,), "f4", what="the sums")
+    cupy.failing = cupy.CUDARuntimeError(700)
+    with pytest.raises(cupy.CUDARuntimeError, match="700"):
+        _cuda.empty((2,), "f4", what="the sums")
+
+
+def test_out_of_memory_for_a_copy(cupy):
+    with pytest.raises(MemoryError, match=r"no 48 bytes on the GPU for a contiguous copy, shape \(2, 3\) of float64: Out of"):
+        _cuda.contiguous(np.ones((2, 3)))
+    with pytest.raises(MemoryError, match="Out of"):
+        _cuda.backend.put(np.ones(3))
 
 
 @pytest.mark.parametrize(
