@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("wrappers", "checks", "tests", "graph", "times", "tune")
+PARTS = ("wrappers", "checks", "lending", "tests", "graph", "times", "tune")
 MODULES = {"tests": "suite"}  # where a part is not called by its name
 
 

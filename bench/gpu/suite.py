@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ def run(root: Path, *, quick: bool) -> dict[str, Any]:
     files = [str(root / "tests" / name) for name in ("test_capabilities.py", "test_torch_cuda.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:warnings", "-k", which, *files]
     try:
-        ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=SECONDS, check=False)
+        environment = os.environ | {"COLUMNS": "400"}  # messages are cut to the width of the terminal
+        ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment)
     except subprocess.TimeoutExpired:
         return {"said": "stopped", "wrong": {"tests": f"not done after {SECONDS} s"}}
     lines = ended.stdout.strip().splitlines() or ended.stderr.strip().splitlines()[-1:]
