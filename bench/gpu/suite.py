@@ -14,8 +14,9 @@ SECONDS = 150  # most of them are compiled before; what takes longer is stopped 
 
 def run(root: Path, *, quick: bool) -> dict[str, Any]:
     """Run them, `quick` only some: of the capabilities, which are CuPy's where there is a GPU."""
-    if importlib.util.find_spec("pytest") is None:
-        return {"said": "pytest is not installed: not run"}
+    needed = ("pytest", "hypothesis", "numba")  # the CPU's kernels are what results are compared with
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        return {"said": f"{' and '.join(missing)} not installed: not run"}
     which = "cupy and (conv1d or relu)" if quick else "cupy or torch_cuda"
     files = [str(root / "tests" / name) for name in ("test_capabilities.py", "test_torch_cuda.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:warnings", "-k", which, *files]
