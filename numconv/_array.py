@@ -27,7 +27,8 @@ def namespace(**arrays: Array) -> ModuleType:
     Raises
     ------
     TypeError
-        If an argument is no array, or the arrays come from different libraries or devices. Only NumPy's may stand beside dask's.
+        If an argument is no array, or the arrays come from different libraries or devices, or CuPy's are not on its current
+        device. Only NumPy's may stand beside dask's.
     ValueError
         If a dask array has chunks of unknown size.
     """
@@ -58,7 +59,10 @@ def namespace(**arrays: Array) -> ModuleType:
     devices = {name: place(a) for name, a in given.items()}
     if len({str(d) for d in devices.values() if d is not None}) > 1:
         raise TypeError(f"arrays must be on one device, got {', '.join(f'{n}: {d}' for n, d in devices.items())}")
-    return found.pop()
+    xp = found.pop()
+    if library(xp) == "cupy":
+        _on_current_device(devices)
+    return xp
 
 
 def floats(**arrays: Array) -> tuple[Any, ...]:
@@ -143,7 +147,10 @@ def _of_kind(kinds: tuple[str, ...], needed: str, arrays: dict[str, Array]) -> t
             raise TypeError(f"{name} has dtype {a.dtype}; needed {needed}")
     if len({is_of(xp, d, ("integral",)) for d in dtypes}) > 1:
         raise TypeError(f"integers and floats do not mix: {', '.join(f'{n} is {a.dtype}' for n, a in given.items())}")
-    common = xp.result_type(*given.values())
+    try:
+        common = xp.result_type(*given.values())
+    except TypeError as error:  # NumPy's and CuPy's, of float16 and bfloat16
+        raise TypeError(f"dtypes without a common one: {', '.join(f'{n} is {a.dtype}' for n, a in given.items())}") from error
     of_xp = (xp.asarray(a) if isinstance(a, _NUMPY) else a for a in arrays.values())
     return xp, *(a if a is None else xp.astype(a, common, copy=False) for a in of_xp)
 
@@ -160,7 +167,7 @@ def _plain_dtypes(arrays: Iterable[Array]) -> list[Any]:
 
 
 def _on_one_gpu(arrays: Iterable[Array]) -> tuple[ModuleType, Any] | None:
-    """Return the namespace of arrays that are all CuPy's own and on one GPU (None is skipped), and their one dtype, if it is one.
+    """Return the namespace of arrays that are all CuPy's own, on the current GPU (None is skipped), and their dtype, if one.
 
     The common case there, in 2 us where the checks one by one take 30.
     """
@@ -170,9 +177,20 @@ def _on_one_gpu(arrays: Iterable[Array]) -> tuple[ModuleType, Any] | None:
     if not given or any(type(a) is not cupy.ndarray for a in given):
         return None
     first, *rest = given
-    if any(a.device.id != first.device.id for a in rest):
+    current = cupy.cuda.Device().id
+    if any(a.device.id != current for a in given):
         return None
     return _namespace_of_type(type(first), first), first.dtype if all(a.dtype == first.dtype for a in rest) else None
+
+
+def _on_current_device(devices: dict[str, Any]) -> None:
+    """Refuse arrays on another GPU than the one where CuPy computes and puts its results, which CuPy itself half does."""
+    current = sys.modules["cupy"].cuda.Device()
+    for name, device in devices.items():
+        if device.id != current.id:
+            raise TypeError(
+                f"{name} is on {device}; needed CuPy's current device, {current}, or `with {name}.device:` around the call"
+            )
 
 
 _SPACES: dict[type, ModuleType] = {}

@@ -23,6 +23,7 @@ from ._array import Array
 BLOCK = 256  # threads; a multiple of every GPU's warp, and small enough for any register count
 MOST_BLOCKS = 2**31 - 1  # along the first axis of a grid; along the others it is 65535
 MOST_SHARED = 48 << 10  # bytes of a block's shared memory that every GPU gives unasked
+_MEMORY_ALLOCATION = 2  # CUDA's number of the error that there is no memory
 LEAST_CAPABILITY = (7, 5)  # NVRTC 13 compiles for nothing older
 
 _TYPES = {
@@ -102,13 +103,13 @@ class Backend(Protocol):
         """Return an uninitialised C-contiguous array, or raise MemoryError."""
 
     def contiguous(self, a: Array) -> Array:
-        """Return `a` as C-contiguous; itself if it already is."""
+        """Return `a` as C-contiguous; itself if it already is. Or raise MemoryError."""
 
     def address(self, a: Array) -> int:
         """Return where the first element of `a` is."""
 
     def put(self, a: np.ndarray[Any, Any]) -> Array:
-        """Return a copy of NumPy's array on the GPU."""
+        """Return a copy of NumPy's array on the GPU, or raise MemoryError."""
 
     def stream(self) -> int:
         """Return which queue of work is the current one."""
@@ -161,23 +162,19 @@ class CupyBackend:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialised C-contiguous array, or raise MemoryError."""
-        cupy = _cupy()
-        try:
-            return cupy.empty(shape, dtype)
-        except cupy.cuda.memory.OutOfMemoryError as error:
-            raise MemoryError(str(error)) from error
+        return _allocated(_cupy().empty, shape, dtype)
 
     def contiguous(self, a: Array) -> Array:
-        """Return `a` as C-contiguous; itself if it already is."""
-        return _cupy().ascontiguousarray(a)
+        """Return `a` as C-contiguous; itself if it already is. Or raise MemoryError."""
+        return _allocated(_cupy().ascontiguousarray, a)
 
     def address(self, a: Array) -> int:
         """Return where the first element of `a` is."""
         return a.data.ptr  # type: ignore[no-any-return]
 
     def put(self, a: np.ndarray[Any, Any]) -> Array:
-        """Return a copy of NumPy's array on the GPU."""
-        return _cupy().asarray(a)
+        """Return a copy of NumPy's array on the GPU, or raise MemoryError."""
+        return _allocated(_cupy().asarray, a)
 
     def stream(self) -> int:
         """Return which queue of work is the current one."""
@@ -232,7 +229,10 @@ def on(a: Array) -> AbstractContextManager[Any]:
 
 def contiguous(a: Array) -> Array:
     """Return `a` as C-contiguous; itself if it already is."""
-    return backend.contiguous(a)
+    try:
+        return backend.contiguous(a)
+    except MemoryError as error:
+        raise _no_memory("a contiguous copy", a.shape, a.dtype, error) from error
 
 
 def address(a: Array) -> int:
@@ -250,8 +250,7 @@ def empty(shape: tuple[int, ...], dtype: Any, *, what: str) -> Array:
     try:
         return backend.empty(shape, dtype)
     except MemoryError as error:
-        size = prod(shape) * np.dtype(dtype).itemsize
-        raise MemoryError(f"no {size} bytes on the GPU for {what}, shape {shape} of {np.dtype(dtype).name}: {error}") from error
+        raise _no_memory(what, shape, np.dtype(dtype), error) from error
 
 
 def spread(elements: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -384,6 +383,21 @@ def _launched_by_cupy(function: Any) -> Kernel:
         function(grid, block, args, shared_mem=shared)
 
     return kernel
+
+
+def _allocated(function: Callable[..., Array], *args: Any) -> Array:
+    """Call what allocates: CuPy's pools raise MemoryError, an allocator without a pool the error of CUDA itself."""
+    try:
+        return function(*args)
+    except RuntimeError as error:
+        if getattr(error, "status", None) != _MEMORY_ALLOCATION:
+            raise
+        raise MemoryError(str(error)) from error
+
+
+def _no_memory(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], error: MemoryError) -> MemoryError:
+    size = prod(shape) * dtype.itemsize
+    return MemoryError(f"no {size} bytes on the GPU for {what}, shape {tuple(shape)} of {dtype.name}: {error}")
 
 
 @cache

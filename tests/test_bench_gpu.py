@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .cuda_emulator.emulator import MISSING
+from .cuda_emulator.stand_in import stand_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,6 +90,57 @@ def test_the_table_of_what_was_timed(monkeypatch):
         {"problem": "three", "factor": "a", "plan": "a 3", "seconds": 9e-3, "predicted": 1e-3},
     ]
     assert table(rows) == ({"a": 4.0, "b": 1.5}, {"one": "b 1", "two": "a 2", "three": "a 3"})
+
+
+def part_of(name):
+    """Import a part of the benchmark as it is imported by `python -m bench.gpu`."""
+    return importlib.import_module(f"bench.gpu.{name}")
+
+
+def test_parts_run_apart(monkeypatch, tmp_path):
+    """A process that ends early is followed by one that goes on; one that crashes costs no other part its results."""
+    monkeypatch.syspath_prepend(ROOT)
+    apart, begun, saved = part_of("apart"), [], []
+
+    def process(part, out, minutes, first):
+        begun.append((part, first))
+        if part == "wrappers":
+            return {"wrong": {part: "the process ended with -11: nothing said"}}
+        spoiled = first < 4
+        found = {"rows": [first], "wrong": {f"row {first}": "nan"} if spoiled else {}, "next": first + 2 if spoiled else None}
+        return {"about": {"GPU": "one"}, "wrong": found["wrong"], "seconds": {part: 1.5}, part: found}
+
+    monkeypatch.setattr(apart, "_process", process)
+    found = apart.run(["wrappers", "checks"], tmp_path, 9.0, lambda found: saved.append(json.dumps(found)))
+    assert begun == [("wrappers", 0), ("checks", 0), ("checks", 2), ("checks", 4)]
+    assert list(found["wrong"]) == ["wrappers", "row 0", "row 2"]
+    assert found["checks"]["rows"] == [0, 2, 4]
+    assert found["seconds"] == {"wrappers": 0, "checks": 4.5}
+    assert found["about"] == {"GPU": "one"}
+    assert len(saved) == 4
+
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_one_check_that_fails_is_that_checks_trouble(monkeypatch):
+    for folder in (ROOT, ROOT / "bench"):
+        monkeypatch.syspath_prepend(folder)
+    checks, real = part_of("checks"), part_of("checks")._error
+    monkeypatch.setattr(checks, "cases", lambda small: [("ragged", "float64", "default", name) for name in checks.GIVEN])
+
+    def error(cupy, name, *how):
+        if name == "contract_x":
+            raise RuntimeError("an illegal memory access was encountered")
+        return real(cupy, name, *how)
+
+    monkeypatch.setattr(checks, "_error", error)
+    with stand_in() as cupy:
+        found = checks.run(cupy, small=True)
+        assert [row["contraction"] for row in found["rows"]] == list(checks.GIVEN)
+        assert found["wrong"] == {"ragged float64 default contract_x": "RuntimeError: an illegal memory access was encountered"}
+        assert found["next"] is None
+        monkeypatch.setattr(checks, "_spoiled", lambda cupy: True)  # as CUDA is after that
+        assert checks.run(cupy, small=True)["next"] == 2
+        assert [row["contraction"] for row in checks.run(cupy, small=True, first=2)["rows"]] == ["contract_w"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")

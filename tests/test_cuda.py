@@ -24,8 +24,13 @@ class _Cupy(SimpleNamespace):
     class CompileException(Exception):
         pass
 
-    class OutOfMemoryError(Exception):
+    class OutOfMemoryError(MemoryError):
         pass
+
+    class CUDARuntimeError(RuntimeError):
+        def __init__(self, status):
+            self.status = status
+            super().__init__(f"CUDA says {status}")
 
     def __init__(self, failing=None):
         properties = {"name": b"H200", "major": 9, "minor": 0, "multiProcessorCount": 132, "sharedMemPerBlockOptin": 232448}
@@ -51,7 +56,9 @@ class _Cupy(SimpleNamespace):
         return SimpleNamespace(get_function=lambda name: Function())
 
     def empty(self, shape, dtype):
-        raise self.OutOfMemoryError("Out of memory allocating 8 bytes")
+        raise self.failing or self.OutOfMemoryError("Out of memory allocating 8 bytes")
+
+    ascontiguousarray = asarray = lambda self, a: self.empty(a.shape, a.dtype)
 
 
 @pytest.fixture
@@ -125,6 +132,22 @@ def test_out_of_memory_says_for_what(cupy):
         _cuda.empty((2, 50), "f8", what="the sums of contract_w")
 
 
+def test_out_of_memory_without_a_pool(cupy):
+    cupy.failing = cupy.CUDARuntimeError(2)
+    with pytest.raises(MemoryError, match=r"no 8 bytes on the GPU for the sums, shape \(2,\) of float32: CUDA says 2"):
+        _cuda.empty((2,), "f4", what="the sums")
+    cupy.failing = cupy.CUDARuntimeError(700)
+    with pytest.raises(cupy.CUDARuntimeError, match="700"):
+        _cuda.empty((2,), "f4", what="the sums")
+
+
+def test_out_of_memory_for_a_copy(cupy):
+    with pytest.raises(MemoryError, match=r"no 48 bytes on the GPU for a contiguous copy, shape \(2, 3\) of float64: Out of"):
+        _cuda.contiguous(np.ones((2, 3)))
+    with pytest.raises(MemoryError, match="Out of"):
+        _cuda.backend.put(np.ones(3))
+
+
 @pytest.mark.parametrize(
     ("grid", "block", "shared"), [((2**31,), (32,), 0), ((1, 65536), (32,), 0), ((1,), (2048,), 0), ((1,), (32,), 300_000)]
 )
@@ -191,11 +214,47 @@ def test_arrays_on_two_devices():
 
 
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_arrays_that_are_not_on_the_current_device():
+    """CuPy computes and allocates on its current device: elsewhere, part of a function would run on the wrong one."""
+    functions = (
+        numconv.relu,
+        numconv.softmax,
+        lambda x: numconv.max_pool(x, 2),
+        lambda x: numconv.pad(x, 1),
+        lambda x: numconv.mse_loss(x, x),
+    )
+    with stand_in() as cupy:
+        with cupy.cuda.Device(1):
+            x = cupy.asarray(np.ones((2, 3, 5, 6)))
+            w = cupy.asarray(np.ones((4, 3, 3, 3)))
+            y, pullback = numconv.conv2d_vjp(x, w)
+            assert {a.device.id for a in (y, *pullback(y), *(f(x) for f in functions))} == {1}
+        with pytest.raises(TypeError, match=r"x is on <CUDA Device 1>; needed CuPy's current device, .* 0>, or `with x.device:`"):
+            numconv.conv2d(x, w)
+        for f in (*functions, pullback):
+            with pytest.raises(TypeError, match="needed CuPy's current device"):
+                f(x)
+
+
+def test_two_kinds_of_16_bits_do_not_mix():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with stand_in() as cupy:
+        x, w = cupy.asarray(np.ones((2, 3, 5), np.float16)), cupy.asarray(np.ones((4, 3, 3), ml_dtypes.bfloat16))
+        with pytest.raises(TypeError, match="dtypes without a common one: x is float16, w is bfloat16"):
+            numconv.conv1d(x, w)
+
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_a_cotangent_or_out_on_another_device():
     with stand_in() as cupy:
         x, w = cupy.asarray(np.ones((2, 3, 5, 6))), cupy.asarray(np.ones((4, 3, 3, 3)))
         y, pullback = numconv.conv2d_vjp(x, w)
-        with pytest.raises(TypeError, match="the cotangent is on <CUDA Device 1>, the value on <CUDA Device 0>"):
+        with pytest.raises(TypeError, match=r"cotangent is on <CUDA Device 1>; needed CuPy's current device, <CUDA Device 0>"):
+            pullback(elsewhere(y))
+        with (
+            cupy.cuda.Device(1),
+            pytest.raises(TypeError, match="the cotangent is on <CUDA Device 1>, the value on <CUDA Device 0>"),
+        ):
             pullback(elsewhere(y))
         out = elsewhere(cupy.asarray(np.zeros(y.shape)))
         with pytest.raises(TypeError, match="one device, got x: <CUDA Device 0>, out: <CUDA Device 1>"):

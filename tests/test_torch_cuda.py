@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -94,6 +97,12 @@ def test_complex_numbers(cupy):
     torch.testing.assert_close(numconv.conv1d(x, w), torch.nn.functional.conv1d(x, w))
 
 
+def test_tensors_on_two_devices():
+    x, w = torch.ones((1, 1, 4)), torch.ones((1, 1, 2), device="meta")
+    with pytest.raises(TypeError, match="one device, got x: cpu, w: meta"):
+        numconv.conv1d(x, w)
+
+
 def test_gradients_through_autograd(cupy):
     from numconv.interop import torch as differentiable
 
@@ -103,6 +112,18 @@ def test_gradients_through_autograd(cupy):
     torch.nn.functional.conv1d(*expected).square().sum().backward()
     for t, e in zip((x, w), expected, strict=True):
         torch.testing.assert_close(t.grad, e.grad)
+
+
+def test_the_benchmarks_check(cupy, monkeypatch):
+    """What `python -m bench.gpu` asks of real tensors."""
+    root = Path(__file__).parents[1]
+    for folder in (root, root / "bench"):
+        monkeypatch.syspath_prepend(folder)
+    lending = importlib.import_module("bench.gpu.lending")
+    assert [lending.disagreement(torch, dtype, "cpu") for dtype in _cuda.DTYPES] == [""] * 4
+    assert _cuda.backend.launches
+    monkeypatch.setattr(lending, "WITHIN", dict.fromkeys(_cuda.DTYPES, 0.0))
+    assert "needed 0e+00" in lending.disagreement(torch, "float32", "cpu")
 
 
 def test_where_a_tensor_is():

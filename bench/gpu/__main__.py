@@ -1,7 +1,7 @@
 """`python -m bench.gpu`: prove the wrappers, check every kernel, run the tests on CuPy arrays, replay a step, time; one report.
 
-It needs this checkout and CuPy; what else is there (PyTorch, pytest, SciPy) is used, what is not is named. `--emulate` rehearses
-all of it without a GPU: then no time in the report is a GPU's.
+It needs this checkout and CuPy; what else is there (PyTorch, pytest, SciPy) is used, what is not is named. On a GPU each part is
+a process of its own. `--emulate` rehearses all of it without one: then no time in the report is a GPU's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("wrappers", "checks", "tests", "graph", "times", "tune")
+PARTS = ("wrappers", "checks", "lending", "tests", "graph", "times", "tune")
 MODULES = {"tests": "suite"}  # where a part is not called by its name
 
 
@@ -33,16 +33,28 @@ def main(arguments: list[str] | None = None) -> int:
     from tests.cuda_emulator.stand_in import stand_in
 
     asked.out.mkdir(parents=True, exist_ok=True)
-    with stand_in() if asked.emulate else nullcontext():
-        results = _results(asked)
+    if asked.emulate or len(asked.parts) == 1:
+        with stand_in() if asked.emulate else nullcontext():
+            results = _results(asked)
+        said = _save(asked.out, results)
+    else:
+        from . import apart
+
+        results = apart.run(asked.parts, asked.out, asked.minutes, lambda found: _save(asked.out, found))
+        said = _save(asked.out, results)
+    print(said)
+    return 1 if results["wrong"] else 0
+
+
+def _save(out: Path, results: dict[str, Any]) -> str:
+    """Write the results and the report, and return it."""
     from .report import page
 
-    (asked.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+    (out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
     if (tuned := results.get("tune", {})).get("rows"):
-        (asked.out / tuned["file"]).write_text(tuned["table"])
-    (asked.out / "benchmarks-gpu.md").write_text(page(results))
-    print(page(results))
-    return 1 if results["wrong"] else 0
+        (out / tuned["file"]).write_text(tuned["table"])
+    (out / "benchmarks-gpu.md").write_text(text := page(results))
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"some of {', '.join(PARTS)}"
     )
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="which of the checks to begin with (default 0)")
     parser.add_argument("--minutes", type=float, default=9.0, help="when to stop timing further rows (default 9)")
     return parser
 
@@ -85,6 +98,8 @@ def _part(part: str, cupy: Any, asked: argparse.Namespace, until: float) -> dict
         return run(ROOT, quick=asked.emulate)
     if part in ("times", "tune"):
         return run(cupy, until, small=asked.emulate)
+    if part == "checks":
+        return run(cupy, small=asked.emulate, first=asked.first)
     return run(cupy, small=asked.emulate)
 
 

@@ -34,6 +34,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         yield f"- {results['wrappers']['kernels']} outputs of the PTX wrappers, held to their definition"
     if "checks" in results:
         yield f"- {len(results['checks']['rows'])} contractions held to float64, each twice for the same bits"
+    if "lending" in results:
+        yield f"- PyTorch's tensors lent to the kernels: {results['lending']['said']}"
     if "tests" in results:
         yield f"- the test tree on CuPy arrays: {results['tests']['said']}"
     if "graph" in results:

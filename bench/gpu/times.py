@@ -34,7 +34,11 @@ def run(cupy: Any, until: float, *, small: bool) -> dict[str, Any]:
     torch = None if small else torch_on_gpu()
     if torch is not None:
         torch.backends.cudnn.benchmark = True
-    results: dict[str, Any] = {"ceilings": {} if small else _ceilings(cupy), "rows": [], "left_out": [], "wrong": {}}
+    results: dict[str, Any] = {"ceilings": {}, "rows": [], "left_out": [], "wrong": {}}
+    try:
+        results["ceilings"] = {} if small else _ceilings(cupy)
+    except Exception as error:
+        results["wrong"]["ceilings"] = f"{type(error).__name__}: {error}"
     for kind in ("fp32",) if small else KINDS:
         for name, layer in layers(small).items():
             for contraction in GIVEN:
@@ -49,7 +53,10 @@ def run(cupy: Any, until: float, *, small: bool) -> dict[str, Any]:
     from .training import steps
 
     if time.monotonic() < until:
-        results["training"] = steps(cupy, torch, emulated=small)
+        try:
+            results["training"] = steps(cupy, torch, emulated=small)
+        except Exception as error:
+            results["wrong"]["training"] = f"{type(error).__name__}: {error}"
     return results
 
 

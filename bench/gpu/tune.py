@@ -16,7 +16,7 @@ from .times import KINDS, arrays, geometry_of, layers
 
 def run(cupy: Any, until: float, *, small: bool) -> dict[str, Any]:
     """Time the plans of every layer, kind, memory order and contraction until the clock says `until`; make the table."""
-    rows, left_out, gpu = [], [], ""
+    rows, left_out, gpu, wrong = [], [], "", {}
     for kind, (name, layer), last in product(("fp32",) if small else KINDS, layers(small).items(), (False, True)):
         if time.monotonic() > until:
             left_out.append(f"{name}, {kind}, {'channels_last' if last else 'NCHW'}")
@@ -29,8 +29,17 @@ def run(cupy: Any, until: float, *, small: bool) -> dict[str, Any]:
             problem = drawer.problem(contraction, given, g)
             gpu = problem.device.name
             able = tuning.promising(problem, drawer.methods, measured.Table())  # by the predictions, which are put to the test
-            rows += [_row(problem, found, seconds) for seconds, (_, found) in tuning.timed(problem, able, given)]
-    return {"rows": rows, "left_out": left_out, "file": f"{measured.slug(gpu)}.json", "table": table(rows).text}
+            try:
+                rows += [_row(problem, found, seconds) for seconds, (_, found) in tuning.timed(problem, able, given)]
+            except Exception as error:  # one problem's trouble is that problem's
+                wrong[f"tuning {measured.key(problem)}"] = f"{type(error).__name__}: {error}"
+    return {
+        "rows": rows,
+        "left_out": left_out,
+        "file": f"{measured.slug(gpu)}.json",
+        "table": table(rows).text,
+        "wrong": wrong,
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> measured.Table:

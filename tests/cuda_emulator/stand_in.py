@@ -28,16 +28,25 @@ from numconv import _cuda
 from .emulator import H200, Emulator
 from .graph import Graph, forbidden
 
+# NumPy's names that CuPy 14.2.0 has not, by `hasattr`: those that somebody might call.
+LACKING = {
+    np: "asmatrix block bmat emath errstate frompyfunc geomspace histogram_bin_edges insert longdouble ma matvec ndenumerate"
+    " nditer object_ spacing strings unstack vecdot vecmat void",
+    np.linalg: "diagonal matrix_norm multi_dot outer svdvals tensordot trace vecdot vector_norm",
+    np.fft: "",
+    np.ndarray: "ctypes getfield resize setfield setflags to_device",
+}
+
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask for
     """An array on a device that is not there."""
 
-    index = 0  # of the device; there is one, but tests say of single arrays that they are elsewhere
     readings = 0  # of values by the host: each waits for all that the device has been given to do
     sent = 0  # arrays of the host that were copied to the device
 
     def __init__(self, a: Any) -> None:
         self.on_host = np.asarray(a)
+        self.index = Device().id  # of the device it is on
 
     dtype = property(lambda self: self.on_host.dtype)
     shape = property(lambda self: self.on_host.shape)
@@ -77,7 +86,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask 
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or name in LACKING[np.ndarray].split():
             raise AttributeError(name)
         return _seen(getattr(self.on_host, name))
 
@@ -112,9 +121,6 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask 
     def __int__(self) -> int:
         return self._read(int)
 
-    def __index__(self) -> int:
-        return self._read(lambda a: a.item().__index__())
-
     def __bool__(self) -> bool:
         return self._read(bool)
 
@@ -124,16 +130,22 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # the name that others ask 
 
 
 class Device:
-    """A device, as a context and as a name."""
+    """One of the devices, as a context and as a name: those entered, the current one last."""
 
-    def __init__(self, index: int = 0) -> None:
-        self.id = index
+    entered: ClassVar[list[int]] = [0]
+
+    def __init__(self, index: Any = None) -> None:
+        self.id = Device.entered[-1] if index is None else int(index)
 
     def __enter__(self) -> Device:
+        Device.entered.append(self.id)
         return self
 
     def __exit__(self, *raised: object) -> None:
-        pass
+        Device.entered.pop()
+
+    def __int__(self) -> int:
+        return self.id
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and other.id == self.id
@@ -145,7 +157,7 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
     def synchronize(self) -> None:
-        _wait()
+        ndarray.readings += 1
 
 
 class Stream:
@@ -188,6 +200,9 @@ class OwnStream(Stream):
 
 class StandInBackend(Emulator):
     """The emulator, for these arrays."""
+
+    def on(self, a: Any) -> Any:
+        return a.device
 
     def compile(self, program: Any, device: Any) -> Any:
         kernel = super().compile(program, device)
@@ -249,7 +264,7 @@ def _modules() -> dict[str, ModuleType]:
     cupy, linalg, fft = ModuleType("cupy"), ModuleType("cupy.linalg"), ModuleType("cupy.fft")
     for module, of in ((cupy, np), (linalg, np.linalg), (fft, np.fft)):
         for name in dir(of):
-            if not name.startswith("_"):
+            if not name.startswith("_") and name not in LACKING[of].split():
                 setattr(module, name, _seen(getattr(of, name)))
         module.__all__ = [name for name in vars(module) if not name.startswith("_")]  # type: ignore[attr-defined]
     cupy.__version__ = "14.2.0"  # type: ignore[attr-defined]
@@ -339,8 +354,13 @@ def _done(function: Any, args: Any, kwargs: Any) -> Any:
 
 def _host(a: Any) -> Any:
     if isinstance(a, ndarray):
+        if a.device.id != (current := Device().id):
+            raise ValueError(
+                f"The device where the array resides ({a.device.id}) is different from the current device ({current}). "
+                "Peer access is unavailable between these devices."
+            )
         return a.on_host
-    if isinstance(a, np.ndarray) and a.ndim:
+    if isinstance(a, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     return type(a)(map(_host, a)) if type(a) in (tuple, list) else a
 
