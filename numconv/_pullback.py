@@ -68,7 +68,7 @@ class Pullback:
 
     def _checked(self, cotangent: Array) -> Array:
         if self._shape == () and (cotangent is None or isinstance(cotangent, (int, float))):
-            return self._xp.asarray(1.0 if cotangent is None else cotangent, dtype=self._dtype)
+            cotangent = self._xp.asarray(1.0 if cotangent is None else cotangent, dtype=self._dtype)
         if cotangent is None:
             raise TypeError(f"the cotangent is missing: the value has shape {self._shape}, only scalar values have a default")
         xp = _array.namespace(cotangent=cotangent)

@@ -256,6 +256,9 @@ def test_a_cotangent_or_out_on_another_device():
             pytest.raises(TypeError, match="the cotangent is on <CUDA Device 1>, the value on <CUDA Device 0>"),
         ):
             pullback(elsewhere(y))
+        loss_pullback = numconv.mse_loss_vjp(x, x)[1]
+        with cupy.cuda.Device(1), pytest.raises(TypeError, match="on <CUDA Device 1>, the value on <CUDA Device 0>"):
+            loss_pullback()
         out = elsewhere(cupy.asarray(np.zeros(y.shape)))
         with pytest.raises(TypeError, match="one device, got x: <CUDA Device 0>, out: <CUDA Device 1>"):
             numconv.conv2d(x, w, out=out)
