@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"some of {', '.join(PARTS)}"
     )
     parser.add_argument("--first", type=int, default=0, metavar="N", help="which of the checks to begin with (default 0)")
-    parser.add_argument("--minutes", type=float, default=9.0, help="when to stop timing further rows (default 9)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="when to stop timing further rows (default 8)")
     return parser
 
 
