@@ -169,7 +169,7 @@ def _plain_dtypes(arrays: Iterable[Array]) -> list[Any]:
 def _on_one_gpu(arrays: Iterable[Array]) -> tuple[ModuleType, Any] | None:
     """Return the namespace of arrays that are all CuPy's own, on the current GPU (None is skipped), and their dtype, if one.
 
-    The common case there, in 2 us where the checks one by one take 30.
+    The common case there: with their common dtype, three arrays of the tests' stand-in take 7 us so, and 190 one check at a time.
     """
     if (cupy := sys.modules.get("cupy")) is None:
         return None

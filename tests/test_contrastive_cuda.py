@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,11 +14,11 @@ from numconv import _cuda
 from numconv.loss import streamed
 
 from .cuda_emulator.emulator import MISSING
+from .cuda_emulator.faults import plant
 from .cuda_emulator.stand_in import ndarray, stand_in
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
-ROOT = Path(__file__).parents[1]
 DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": bfloat16}
 EPS = {"float32": 2.0**-20, "float64": 2.0**-48, "float16": 2.0**-9, "bfloat16": 2.0**-6}
 LOSSES = {
@@ -121,16 +118,4 @@ def run_every_case(path):
 
 @pytest.mark.parametrize("planted", ["no fault", *FAULTS])
 def test_planted_faults_are_caught(tmp_path, planted):
-    old, new = FAULTS.get(planted, ("", ""))
-    text = streamed.SOURCE.read_text()
-    assert old in text, "the source has changed: plant this fault anew"
-    (tmp_path / "streamed.cu").write_text(text.replace(old, new))
-    code = f"from {__name__} import run_every_case; run_every_case({str(tmp_path / 'streamed.cu')!r})"
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
-    if planted == "no fault":
-        assert ended.stdout == "nothing found\n", ended.stderr
-    else:
-        assert ended.returncode == -signal.SIGSEGV or ended.stderr.startswith("caught:"), ended.stdout + ended.stderr
+    plant(tmp_path, run_every_case, streamed.SOURCE.read_text(), FAULTS.get(planted))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 from itertools import product
 from math import prod
@@ -21,11 +19,11 @@ from numconv.conv.cuda.plan import plan
 from numconv.conv.cuda.problem import Problem
 
 from .cuda_emulator.emulator import H200, MISSING, Emulator, guarded
+from .cuda_emulator.faults import plant
 from .cuda_emulator.plans import best
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
-ROOT = Path(__file__).parents[1]
 SEEDS = (0, 2, 3)
 DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": bfloat16}
 WAYS = [(dtype, "default") for dtype in DTYPES] + [("float32", "tf32"), ("float32", "ieee")]
@@ -150,6 +148,7 @@ def test_what_it_cannot():
 BARRIER = """        copy_wait<STAGES - 2>();
         __syncthreads();  // this tile is there for all threads, and all have read the one whose place is filled next
 """
+SHORT = "memory one row short"
 FAULTS = {
     "no barrier": ("        __syncthreads();  // this tile", "  // this tile"),
     "waited for one group too few": ("copy_wait<STAGES - 2>();", "copy_wait<STAGES - 1>();"),
@@ -167,14 +166,14 @@ FAULTS = {
     "groups see each other": ("x + h * c_in + (column", "x + (column"),
     "rows of a fragment swapped": ("16 * i + g + 8 * (e % 2)]", "16 * i + g + 8 * (e / 2)]"),
     "a small product left out": ("multiply_tf32(tile[i][j], left[i], rest_right[j]);", ""),
-    "memory one row short": None,
+    SHORT: ("", ""),
 }
 
 
-def run_every_case(path):
+def run_every_case(path, short):
     """Hold a source against every case, and exit at the first fault. It may also crash: for a process of its own."""
     gradient.SOURCE = Path(path)
-    if "short" in path:
+    if short:
         launch = _cuda.launch
         _cuda.launch = lambda **how: launch(**how | {"shared": max(0, how.get("shared", 0) - 4 * 72)})
     for gradient.DEEP, name, seed in product((1, 32), ("ragged", "signal", "groups", "volume"), SEEDS):
@@ -187,18 +186,5 @@ def run_every_case(path):
 
 @pytest.mark.parametrize("planted", ["no fault", *FAULTS])
 def test_planted_faults_are_caught(tmp_path, planted):
-    old, new = FAULTS.get(planted) or ("", "")
-    text = gradient.SOURCE.read_text()
-    assert old in text, "the source has changed: plant this fault anew"
-    source = tmp_path / f"{planted.replace(' ', '_')}.cu"
-    source.write_text(text.replace(old, new))
-    code = f"from {__name__} import run_every_case; run_every_case({str(source)!r})"
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
-    if planted == "no fault":
-        assert ended.stdout == "nothing found\n", ended.stderr
-    else:
-        caught = ended.returncode in (-signal.SIGSEGV, -signal.SIGABRT) or ended.stderr.startswith("caught:")
-        assert caught, ended.stdout + ended.stderr
+    crashes = (signal.SIGSEGV, signal.SIGABRT)
+    plant(tmp_path, run_every_case, gradient.SOURCE.read_text(), FAULTS.get(planted), planted == SHORT, crashes=crashes)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -18,10 +15,10 @@ from numconv.conv import contractions, generic, geometry
 from numconv.conv.cuda import plain as cuda
 
 from .cuda_emulator.emulator import H200, MISSING, Emulator, guarded
+from .cuda_emulator.faults import plant
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
-ROOT = Path(__file__).parents[1]
 SEEDS = (0, 2, 3)
 GIVEN = {"contract_y": "xw", "contract_x": "yw", "contract_w": "xy"}
 
@@ -296,15 +293,4 @@ def run_every_case(path):
 
 @pytest.mark.parametrize("planted", ["no fault", *FAULTS])
 def test_planted_faults_are_caught(tmp_path, planted):
-    old, new = FAULTS.get(planted, ("", ""))
-    assert old in cuda.SOURCE.read_text(), "the source has changed: plant this fault anew"
-    (tmp_path / "cuda.cu").write_text(cuda.SOURCE.read_text().replace(old, new))
-    code = f"from {__name__} import run_every_case; run_every_case({str(tmp_path / 'cuda.cu')!r})"
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
-    if planted == "no fault":
-        assert ended.stdout == "nothing found\n", ended.stderr
-    else:
-        assert ended.returncode == -signal.SIGSEGV or ended.stderr.startswith("caught:"), ended.stderr
+    plant(tmp_path, run_every_case, cuda.SOURCE.read_text(), FAULTS.get(planted))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from types import SimpleNamespace
 
@@ -28,7 +27,7 @@ on_emulator = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 class Timed(Emulator):
     """A GPU on which the method wanted is the fastest; it counts the timings."""
 
-    def __init__(self, wanted: str = "plain", short_of_memory: str = "") -> None:
+    def __init__(self, wanted: str, short_of_memory: str = "") -> None:
         super().__init__()
         self.wanted, self.short, self.timings = wanted, short_of_memory, 0
 
@@ -40,7 +39,7 @@ class Timed(Emulator):
         return 1e-5 if ("contract_y" in ran) == (self.wanted == "plain") else 3e-5
 
     def empty(self, shape, dtype):
-        if self.short and len(self.programs) < 1000 and len(shape) == 3:
+        if self.short and len(shape) == 3:  # as only copies with another order of axes have
             raise MemoryError(self.short)
         return super().empty(shape, dtype)
 
@@ -139,16 +138,9 @@ def test_the_users_table_goes_before_the_shipped_one(tmp_path, monkeypatch):
     assert measured.of(H200.name).factors == shipped.factors
 
 
-def test_shipped_tables_are_tables():
-    for path in measured.SHIPPED.glob("*.json"):
-        assert set(json.loads(path.read_text())) >= {"factors", "choices"}
-        assert measured.read(path) != Table()
-        assert path.stem == measured.slug(path.stem)
-
-
 @on_emulator
 def test_autotune_keeps_the_fastest(monkeypatch):
-    gpu = Timed()
+    gpu = Timed("gemm")  # plain is what is predicted
     monkeypatch.setattr(_cuda, "backend", gpu)
     x, w = (np.random.default_rng(0).standard_normal(s).astype(np.float32) for s in (G.x_shape, G.w_shape))
     drawer = Drawer("default", (gemm, plain))
@@ -165,8 +157,10 @@ def test_autotune_keeps_the_fastest(monkeypatch):
     for got in (before, tuned, again, after):
         assert np.linalg.norm(got - exact) <= 1e-6 * np.linalg.norm(exact)
     assert tuned.tobytes() == again.tobytes() == after.tobytes()
-    kept = measured.of(H200.name).choices
-    assert list(kept.values()) == [plan(PROBLEM._replace(aligned=_aligned(x, w)), (gemm, plain))[1].name]
+    (chosen,) = measured.of(H200.name).choices.values()
+    assert chosen.startswith("gemm")
+    assert gpu.programs[0].name == "contract_y"
+    assert gpu.programs[-1].name == "gather"
 
 
 @on_emulator
@@ -225,9 +219,3 @@ def test_nothing_is_timed_in_a_capture(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     with pytest.raises(RuntimeError, match="captured for a CUDA graph: tune before the capture"):
         _cuda.CupyBackend().seconds(lambda: None, 1)
-
-
-def _aligned(*arrays):
-    from numconv.conv.cuda import layout
-
-    return tuple(map(layout.alignment, arrays))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from itertools import product
@@ -18,6 +16,7 @@ from numconv.train import philox_cuda
 from numconv.train.random import Stream, bits, normal, uniform
 
 from .cuda_emulator.emulator import MISSING, Emulator
+from .cuda_emulator.faults import plant
 from .cuda_emulator.stand_in import ndarray, stand_in
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -207,16 +206,4 @@ def run_every_case(path):
 
 @pytest.mark.parametrize("planted", ["no fault", *FAULTS])
 def test_planted_faults_are_caught(tmp_path, planted):
-    old, new = FAULTS.get(planted, ("", ""))
-    text = _cuda.assembled(philox_cuda.SOURCE.read_text())
-    assert old in text, "the source has changed: plant this fault anew"
-    (tmp_path / "philox.cu").write_text(text.replace(old, new))
-    code = f"from {__name__} import run_every_case; run_every_case({str(tmp_path / 'philox.cu')!r})"
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
-    if planted == "no fault":
-        assert ended.stdout == "nothing found\n", ended.stderr
-    else:
-        assert ended.returncode == -signal.SIGSEGV or ended.stderr.startswith("caught:"), ended.stderr
+    plant(tmp_path, run_every_case, _cuda.assembled(philox_cuda.SOURCE.read_text()), FAULTS.get(planted))

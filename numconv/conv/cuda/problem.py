@@ -25,11 +25,6 @@ class Problem(NamedTuple):
     aligned: tuple[int, int] = (16, 16)  # to how many bytes: a power of two, at most 16
 
     @property
-    def strict(self) -> bool:
-        """Whether every product and sum is to be rounded as IEEE 754 says."""
-        return self.precision in ("highest", "ieee")
-
-    @property
     def itemsize(self) -> int:
         """Bytes of a number."""
         return {"float64": 8, "float32": 4}.get(self.dtype, 2)

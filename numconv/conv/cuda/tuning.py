@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from statistics import median
 from types import ModuleType
 
@@ -27,8 +28,8 @@ _asked: ContextVar[bool] = ContextVar("numconv_autotune", default=False)
 def autotune() -> Iterator[None]:
     """Time the ways to compute each new convolution on a GPU inside a `with` block, and remember the fastest.
 
-    A shape, dtype and precision that is met for the first time is computed in up to six ways, some dozens of times each, and the
-    call waits for the GPU. The fastest way is kept for this model of GPU in a file under ``~/.cache/numconv`` (NUMCONV_CACHE_DIR
+    A shape, dtype and precision that is met for the first time is computed in up to six ways, up to 256 times each, and the call
+    waits for the GPU. The fastest way is kept for this model of GPU in a file under ``~/.cache/numconv`` (NUMCONV_CACHE_DIR
     to change) and taken from then on, inside and outside of such blocks, in this process and later ones. Arrays that are not on a
     GPU are computed as ever.
 
@@ -90,9 +91,9 @@ def timed(problem: Problem, able: list[Way], given: tuple[Array, Array]) -> list
             continue
     for _ in range(ROUNDS):
         for times, way in seconds:
-            once = _cuda.seconds(lambda way=way: _once(problem, way, given), 1)  # type: ignore[misc]
-            calls = max(1, min(CALLS, int(LEAST / max(once, 1e-9))))
-            times.append(_cuda.seconds(lambda way=way: _once(problem, way, given), calls))  # type: ignore[misc]
+            call = partial(_once, problem, way, given)
+            calls = max(1, min(CALLS, int(LEAST / max(_cuda.seconds(call, 1), 1e-9))))
+            times.append(_cuda.seconds(call, calls))
     return [(median(times), way) for times, way in seconds]
 
 
